@@ -1,0 +1,49 @@
+# dirty::options: what every target of ours compiles with; dirty_pch(TARGET): gRPC's headers, compiled once.
+
+set(DIRTY_SANITIZE "" CACHE STRING "Sanitizers, as -fsanitize takes them")
+
+add_library(dirty_options INTERFACE)
+add_library(dirty::options ALIAS dirty_options)
+target_compile_features(dirty_options INTERFACE cxx_std_20)
+target_compile_options(dirty_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Werror -fstack-protector-strong)
+target_compile_definitions(dirty_options INTERFACE $<$<CONFIG:RelWithDebInfo,Release>:_FORTIFY_SOURCE=2>)
+target_link_options(dirty_options INTERFACE -Wl,-z,relro,-z,now)
+target_include_directories(dirty_options INTERFACE ${CMAKE_SOURCE_DIR})
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  target_compile_options(dirty_options INTERFACE -Wthread-safety)
+endif()
+if(CMAKE_BUILD_TYPE STREQUAL "RelWithDebInfo")
+  # Line tables are enough for a backtrace; full debug information doubles the build.
+  string(REPLACE "-g" "-g1" CMAKE_CXX_FLAGS_RELWITHDEBINFO "${CMAKE_CXX_FLAGS_RELWITHDEBINFO}")
+endif()
+if(DIRTY_SANITIZE)
+  # For the whole build, generated code too: a sanitizer must see every access.
+  add_compile_options(-fsanitize=${DIRTY_SANITIZE} -fno-omit-frame-pointer -O1 -g1)
+  add_link_options(-fsanitize=${DIRTY_SANITIZE})
+  if(DIRTY_SANITIZE MATCHES undefined)
+    add_compile_options(-fno-sanitize-recover=undefined -fno-sanitize=vptr)
+  endif()
+endif()
+
+# One precompiled header for everything that includes gRPC: 7 s of a 9 s compilation.
+function(dirty_pch target)
+  if(NOT TARGET dirty_pch_target)
+    file(WRITE ${CMAKE_BINARY_DIR}/pch/pch.cc "// Compiled for its precompiled header only.\n")
+    add_library(dirty_pch_target OBJECT ${CMAKE_BINARY_DIR}/pch/pch.cc)
+    target_link_libraries(dirty_pch_target PRIVATE dirty::options dirty::proto)
+    target_precompile_headers(
+      dirty_pch_target PRIVATE
+      <functional> <map> <memory> <optional> <string> <vector>
+      <grpcpp/grpcpp.h> <grpcpp/alarm.h>
+      <absl/status/statusor.h> <absl/strings/str_cat.h> <absl/time/time.h> <absl/container/flat_hash_map.h>
+      <dirty/v1/arbiter.grpc.pb.h> <dirty/v1/worker.grpc.pb.h> <dirty/v1/admin.grpc.pb.h> <dirty/v1/config.pb.h>)
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+      target_compile_options(dirty_pch_target PRIVATE -fpch-preprocess)
+    endif()
+    target_compile_options(dirty_pch_target PRIVATE $<$<CXX_COMPILER_ID:Clang>:-fno-pch-timestamp>)
+  endif()
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(${target} PRIVATE -fpch-preprocess)
+  endif()
+  target_precompile_headers(${target} REUSE_FROM dirty_pch_target)
+endfunction()
