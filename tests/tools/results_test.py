@@ -1,0 +1,67 @@
+"""tools/lib/results.py counts cases, programs that crash and sanitizers' reports."""
+
+import contextlib
+import io
+import pathlib
+import tempfile
+import unittest
+
+from script import load
+
+results = load("tools/lib/results.py")
+
+WELL = '<testcase name="{}" status="run"><system-out>fine</system-out></testcase>'
+BAD = '<testcase name="{}" status="fail"><failure message="why"/><system-out>its output</system-out></testcase>'
+SKIPPED = '<testcase name="{}" status="notrun"><skipped/></testcase>'
+
+
+class Results(unittest.TestCase):
+    def setUp(self) -> None:
+        stack = contextlib.ExitStack()
+        self.addCleanup(stack.close)
+        self.build = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (self.build / "results").mkdir()
+        (self.build / "sanitizer").mkdir()
+
+    def run_it(self, *tests: str) -> tuple[int, list[str]]:
+        (self.build / "results/ctest.xml").write_text(f"<testsuite>{''.join(tests)}</testsuite>")
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            code = results.main(self.build)
+        return code, out.getvalue().splitlines()
+
+    def gtest(self, name: str, *cases: str) -> None:
+        text = f"<testsuites><testsuite>{''.join(cases)}</testsuite></testsuites>"
+        (self.build / f"results/{name}.xml").write_text(text)
+
+    def test_counts_cases_and_programs(self) -> None:
+        self.gtest("a", '<testcase name="x"/>', '<testcase name="y"/>', '<testcase name="z" result="skipped"/>')
+        self.assertEqual(self.run_it(WELL.format("a"), WELL.format("b"), SKIPPED.format("c")), (0, ["3 0"]))
+
+    def test_a_failed_case_shows_the_output(self) -> None:
+        self.gtest("a", '<testcase name="x"/>', '<testcase name="y" classname="C"><failure message="m"/></testcase>')
+        code, lines = self.run_it(BAD.format("a"))
+        self.assertEqual((code, lines[-1]), (1, "1 1"))
+        self.assertIn("C.y", lines[0])
+        self.assertIn("its output", lines)
+
+    def test_a_program_that_crashed(self) -> None:
+        self.assertEqual(self.run_it(BAD.format("a"), WELL.format("b"))[1][-1], "1 1")
+
+    def test_a_program_whose_cases_passed_but_that_ended_badly(self) -> None:
+        self.gtest("a", '<testcase name="x"/>')
+        code, lines = self.run_it(BAD.format("a"))
+        self.assertEqual((code, lines[-1]), (1, "1 1"))
+
+    def test_a_report_of_a_child_process_is_a_failure(self) -> None:
+        (self.build / "sanitizer/report.17").write_text("WARNING: ThreadSanitizer: data race\n")
+        (self.build / "sanitizer/report.18").write_text("AddressSanitizer:DEADLYSIGNAL\n")
+        code, lines = self.run_it(WELL.format("a"))
+        self.assertEqual((code, lines[-1]), (1, "1 1"))
+
+    def test_nothing_ran(self) -> None:
+        self.assertEqual(self.run_it(), (1, ["0 0"]))
+
+
+if __name__ == "__main__":
+    unittest.main()
