@@ -1,0 +1,60 @@
+#ifndef DIRTY_CLIENT_CPP_TRANSPORT_H_
+#define DIRTY_CLIENT_CPP_TRANSPORT_H_
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <stop_token>
+
+#include "dirty/client.h"
+#include "dirty/v1/call.pb.h"
+
+namespace dirty::client::internal {
+
+// A call on its way out, checked and ready to be sent. A value.
+struct Outgoing {
+  v1::ExecuteRequest request;  // `timeout` is set by the transport: connecting takes from it
+  std::optional<std::chrono::nanoseconds> timeout;
+  std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
+  std::stop_token stop;
+};
+
+// A call in flight. Cancel may be called from any thread, at any time, and does nothing once the call has ended.
+class Cancellable {
+ public:
+  virtual ~Cancellable() = default;
+  virtual void Cancel() = 0;
+};
+
+// A streaming call in flight. One thread reads; its end cancels the call.
+class ChunkReader : public Cancellable {
+ public:
+  // Waits for the next value; empty at the end.
+  virtual std::optional<RawChunk> Read() = 0;
+
+  // Why Read came to an end; empty if the stream was complete, or goes on. Mutable: the client adds what it knows.
+  virtual std::optional<Error>& error() = 0;
+};
+
+// How calls reach the arbiter. Owned by the client's core; thread-safe. Its end cancels what is in flight and waits
+// for it. Errors lack the app and action if the arbiter did not give them: the core fills them in.
+class Transport {
+ public:
+  virtual ~Transport() = default;
+
+  virtual RawResult Execute(Outgoing call) = 0;
+
+  // `done` runs exactly once, on a thread of the transport or before this returns.
+  virtual std::shared_ptr<Cancellable> Start(Outgoing call, std::function<void(RawResult)> done) = 0;
+
+  // Waits for the connection, not for the first value.
+  virtual std::unique_ptr<ChunkReader> Open(Outgoing call) = 0;
+};
+
+// One RPC a call, on one connection. Nothing is connected, and gRPC not touched, before the first call.
+std::unique_ptr<Transport> MakeUnaryTransport(const Options& options);
+
+}  // namespace dirty::client::internal
+
+#endif  // DIRTY_CLIENT_CPP_TRANSPORT_H_
