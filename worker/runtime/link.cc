@@ -1,0 +1,207 @@
+#include "worker/runtime/link.h"
+
+#include <grpc/grpc.h>
+#include <sys/un.h>
+
+#include <cstdio>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace dirty::worker {
+namespace {
+
+// Megabyte payloads in few frames and few reads; no probing and no bookkeeping that a link of one stream does not need.
+void Tune(grpc::ServerBuilder& builder) {
+  constexpr int kLargeFrame = 4 << 20;
+  builder.SetMaxReceiveMessageSize(-1).SetMaxSendMessageSize(-1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kLargeFrame);
+  builder.AddChannelArgument(GRPC_ARG_TCP_READ_CHUNK_SIZE, 256 << 10);
+  builder.AddChannelArgument(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, kLargeFrame);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLargeFrame);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 0);
+}
+
+}  // namespace
+
+Link::Link() = default;
+
+Link::~Link() = default;
+
+absl::Status Link::Listen(const std::string& socket) {
+  if (socket.size() >= sizeof(sockaddr_un::sun_path)) {
+    return absl::InvalidArgumentError(absl::StrCat("the socket's path has ", socket.size(), " bytes, at most ",
+                                                   sizeof(sockaddr_un::sun_path) - 1, " are possible: ", socket));
+  }
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort(absl::StrCat("unix:", socket), grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(&service_);
+  Tune(builder);
+  queue_ = builder.AddCompletionQueue();
+  server_ = builder.BuildAndStart();
+  if (server_ == nullptr || port == 0) {
+    return absl::UnavailableError(absl::StrCat("cannot listen on ", socket, ": is its directory there and writable?"));
+  }
+  return absl::OkStatus();
+}
+
+void Link::Run(Receiver& receiver) {
+  receiver_ = &receiver;
+  Accept();
+  void* tag;
+  bool ok;
+  while (true) {
+    switch (queue_->AsyncNext(&tag, &ok, give_up_)) {
+      case grpc::CompletionQueue::GOT_EVENT:
+        (*static_cast<Tag*>(tag))(ok);
+        break;
+      case grpc::CompletionQueue::TIMEOUT:
+        receiver.OnLostTooLong();
+        give_up_ = std::chrono::system_clock::time_point::max();
+        break;
+      case grpc::CompletionQueue::SHUTDOWN:
+        return;
+    }
+  }
+}
+
+void Link::Accept() {
+  next_ = std::make_unique<Attachment>();
+  if (arbiter_ == nullptr) next_->context.AsyncNotifyWhenDone(&ended_);
+  service_.RequestAttach(&next_->context, &next_->stream, queue_.get(), queue_.get(), &accepted_);
+}
+
+void Link::OnAccepted(bool ok) {
+  if (!ok) {  // the server shuts down
+    next_.reset();
+    return;
+  }
+  if (arbiter_ == nullptr) {
+    arbiter_ = std::move(next_);
+    {
+      MutexLock lock(mutex_);
+      attached_ = true;
+      if (closing_) FinishLocked();
+    }
+    Read();
+  } else {
+    Attachment* refused = next_.release();
+    refused->finished = [refused](bool) { delete refused; };
+    refused->stream.Finish(
+        grpc::Status(grpc::StatusCode::FAILED_PRECONDITION, "this worker has its arbiter: one Attach in its life"),
+        &refused->finished);
+  }
+  Accept();
+}
+
+void Link::Read() { arbiter_->stream.Read(&incoming_, &read_); }
+
+void Link::OnRead(bool ok) {
+  if (!ok) {  // the arbiter will send nothing more
+    bool expected;
+    {
+      MutexLock lock(mutex_);
+      expected = end_expected_;
+    }
+    if (!expected) Lose();
+    return;
+  }
+  v1::ArbiterFrame frame;
+  grpc::Status parsed = grpc::SerializationTraits<v1::ArbiterFrame>::Deserialize(&incoming_, &frame);
+  if (!parsed.ok()) {
+    fprintf(stderr, "dirty-worker: a frame from dirtyd cannot be read (%s): giving up\n",
+            parsed.error_message().c_str());
+    Lose();
+    return;
+  }
+  receiver_->OnFrame(frame);
+  Read();
+}
+
+void Link::OnEnded() {
+  if (arbiter_->context.IsCancelled()) Lose();
+}
+
+void Link::Lose() {
+  {
+    MutexLock lock(mutex_);
+    if (lost_ || closing_) return;
+    lost_ = true;
+    unwritten_.clear();
+  }
+  give_up_ = std::chrono::system_clock::now() + kLostGrace;
+  receiver_->OnLost();
+}
+
+void Link::Send(const v1::WorkerFrame& frame) {
+  grpc::ByteBuffer bytes;
+  bool own_buffer;
+  grpc::Status serialised = grpc::SerializationTraits<v1::WorkerFrame>::Serialize(frame, &bytes, &own_buffer);
+  if (!serialised.ok()) {  // sizes are checked before
+    fprintf(stderr, "dirty-worker: a frame cannot be written: %s\n", serialised.error_message().c_str());
+    abort();
+  }
+  {
+    MutexLock lock(mutex_);
+    if (!attached_ || lost_ || closing_) return;
+    if (writing_) {
+      unwritten_.push_back(std::move(bytes));
+      return;
+    }
+    writing_ = true;
+  }
+  arbiter_->stream.Write(bytes, &written_);
+}
+
+void Link::OnWritten(bool ok) {
+  grpc::ByteBuffer bytes;
+  grpc::WriteOptions options;
+  {
+    MutexLock lock(mutex_);
+    if (!ok) unwritten_.clear();
+    if (unwritten_.empty()) {
+      writing_ = false;
+      if (closing_) FinishLocked();
+      return;
+    }
+    bytes = std::move(unwritten_.front());
+    unwritten_.pop_front();
+    if (!unwritten_.empty()) options.set_buffer_hint();
+  }
+  arbiter_->stream.Write(bytes, options, &written_);
+}
+
+void Link::ExpectEnd() {
+  MutexLock lock(mutex_);
+  end_expected_ = true;
+}
+
+void Link::FinishLocked() {
+  arbiter_->finished = [this](bool) {
+    MutexLock lock(mutex_);
+    finished_ = true;
+    finished_changed_.NotifyAll();
+  };
+  arbiter_->stream.Finish(grpc::Status::OK, &arbiter_->finished);
+}
+
+bool Link::Close() {
+  {
+    MutexLock lock(mutex_);
+    closing_ = true;
+    if (attached_) {
+      if (!writing_) FinishLocked();
+      auto deadline = std::chrono::steady_clock::now() + kCloseGrace;
+      while (!finished_) {
+        if (!finished_changed_.WaitUntil(lock, deadline)) return false;
+      }
+    }
+  }
+  server_->Shutdown(std::chrono::system_clock::now());
+  queue_->Shutdown();
+  return true;
+}
+
+}  // namespace dirty::worker

@@ -1,0 +1,106 @@
+// The worker's end of the link: serves dirty.v1.Worker on one socket and carries frames. Owned by Worker.
+//
+// One thread, the I/O thread, is in Run; it reads frames, hands them to the Receiver and runs no user code. Frames are
+// written by whoever sends them: serialised and, if nothing else is being written, put on the socket by the sending
+// thread.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "dirty/v1/worker.grpc.pb.h"
+#include "worker/runtime/call.h"
+#include "worker/runtime/mutex.h"
+
+namespace dirty::worker {
+
+class Link final : public FrameSink {
+ public:
+  // Called on the I/O thread; must not block.
+  class Receiver {
+   public:
+    virtual ~Receiver() = default;
+    virtual void OnFrame(v1::ArbiterFrame& frame) = 0;
+    // The arbiter is gone: it closed the link, or broke it. Once, and not after Close.
+    virtual void OnLost() = 0;
+    // kLostGrace later the process still runs.
+    virtual void OnLostTooLong() = 0;
+  };
+
+  // How long running calls and close() may take once the arbiter is gone.
+  static constexpr std::chrono::milliseconds kLostGrace{1000};
+  // How long Close waits for the arbiter to take the last frames.
+  static constexpr std::chrono::milliseconds kCloseGrace{5000};
+
+  Link();
+  ~Link() override;
+
+  // Binds and listens. An error says what to do. Main thread, once.
+  absl::Status Listen(const std::string& socket);
+
+  // Serves until Close. The I/O thread, once, after Listen.
+  void Run(Receiver& receiver);
+
+  // Any thread. Frames keep their order per thread. Before the arbiter attached, and once it is gone, they are dropped.
+  void Send(const v1::WorkerFrame& frame) override;
+
+  // From here on the arbiter may close its half without being taken for lost. Any thread.
+  void ExpectEnd();
+
+  // Ends the link after what was sent, and Run with it. False: the arbiter did not take the last frames in kCloseGrace,
+  // and Run may not end. Main thread, once, after Listen.
+  bool Close();
+
+ private:
+  using Tag = std::function<void(bool ok)>;
+  // Raw, so that senders serialise their own frames.
+  using RawService = v1::Worker::WithRawMethod_Attach<v1::Worker::Service>;
+  using Stream = grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>;
+  struct Attachment {
+    grpc::ServerContext context;
+    Stream stream{&context};
+    Tag finished;
+  };
+
+  void Accept();
+  void OnAccepted(bool ok);
+  void Read();
+  void OnRead(bool ok);
+  void OnWritten(bool ok);
+  void OnEnded();
+  void Lose();
+  void FinishLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  RawService service_;
+  std::unique_ptr<grpc::ServerCompletionQueue> queue_;
+  std::unique_ptr<grpc::Server> server_;
+
+  // I/O thread.
+  Receiver* receiver_ = nullptr;
+  std::unique_ptr<Attachment> next_;  // waits for somebody to attach
+  grpc::ByteBuffer incoming_;
+  std::chrono::system_clock::time_point give_up_ = std::chrono::system_clock::time_point::max();
+  Tag accepted_ = [this](bool ok) { OnAccepted(ok); };
+  Tag ended_ = [this](bool) { OnEnded(); };
+  Tag read_ = [this](bool ok) { OnRead(ok); };
+  Tag written_ = [this](bool ok) { OnWritten(ok); };
+
+  std::unique_ptr<Attachment> arbiter_;  // written once, on the I/O thread, before attached_
+
+  Mutex mutex_;
+  Condition finished_changed_;
+  bool attached_ ABSL_GUARDED_BY(mutex_) = false;
+  bool lost_ ABSL_GUARDED_BY(mutex_) = false;
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool end_expected_ ABSL_GUARDED_BY(mutex_) = false;
+  bool closing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  std::deque<grpc::ByteBuffer> unwritten_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace dirty::worker
