@@ -1,0 +1,267 @@
+#include "server/rpc/listener.h"
+
+#include <fcntl.h>
+#include <grpcpp/security/auth_context.h>
+#include <grpcpp/security/server_credentials.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "server/loop/check.h"
+#include "server/rpc/runtime_dir.h"
+
+namespace dirty {
+namespace {
+
+using grpc::experimental::ExternalConnectionAcceptor;
+
+// What one wake-up accepts before the watcher turns to others.
+constexpr int kAcceptBatch = 64;
+constexpr int kBacklog = 4096;
+constexpr int kRefusalLinesPerSecond = 10;
+
+}  // namespace
+
+// One listening socket. Immutable once it is watched.
+struct Listener::Socket {
+  std::string path;
+  bool admin = false;
+  std::unique_ptr<ExternalConnectionAcceptor> acceptor;
+  dev_t device = 0;  // of the path, to tell it from another's
+  ino_t inode = 0;
+  UniqueFd fd;  // until it is watched
+  Watcher::Id id = 0;
+};
+
+// What the loop and the watcher's thread share: who may connect, and what stands. Thread-safe.
+class Listener::Connections {
+ public:
+  Connections(Watcher& watcher, const Clock& clock, Logger& log) : watcher_(watcher), clock_(clock), log_(log) {}
+
+  // Accepts what waits at a listening descriptor. On the watcher's thread.
+  static Watcher::Next Accept(const std::shared_ptr<Connections>& self, const Socket& socket, int listening) {
+    for (int i = 0; i < kAcceptBatch; ++i) {
+      UniqueFd fd(accept4(listening, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+      if (!fd.ok()) {
+        if (errno == EAGAIN) {
+          self->starved_ = false;
+          return Watcher::Next::kKeep;
+        }
+        if (errno == EINTR || errno == ECONNABORTED) continue;
+        return self->Pause(socket, errno);
+      }
+      if (!self->Admit(socket, fd.get())) continue;
+      UniqueFd kept(fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
+      if (!kept.ok()) return self->Pause(socket, errno);
+      HandOver(self, socket, std::move(fd), std::move(kept));
+    }
+    return Watcher::Next::kKeep;
+  }
+
+  void SetAllowed(std::vector<uid_t> uids, std::vector<gid_t> gids) {
+    absl::MutexLock lock(&mutex_);
+    uids_ = std::move(uids);
+    gids_ = std::move(gids);
+  }
+
+  // When it returns, nothing is handed to gRPC any more.
+  void Stop() {
+    int64_t unlogged;
+    {
+      absl::MutexLock lock(&mutex_);
+      stopped_ = true;
+      auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return handing_over_ == 0; };
+      mutex_.Await(absl::Condition(&idle));
+      unlogged = std::exchange(unlogged_, 0);
+    }
+    if (unlogged > 0) LogUnlogged(unlogged);
+  }
+
+  void ShutdownAll() {
+    absl::MutexLock lock(&mutex_);
+    for (int fd : kept_) shutdown(fd, SHUT_RDWR);
+  }
+
+  size_t count() {
+    absl::MutexLock lock(&mutex_);
+    return kept_.size();
+  }
+
+ private:
+  // Gives the connection to gRPC, unless Stop came.
+  static void HandOver(const std::shared_ptr<Connections>& self, const Socket& socket, UniqueFd fd, UniqueFd kept) {
+    {
+      absl::MutexLock lock(&self->mutex_);
+      if (self->stopped_) return;
+      ++self->handing_over_;
+      self->kept_.insert(kept.get());
+    }
+    // gRPC shuts a connection down before it closes it, which is a hang-up here too. Kept descriptors leave the set
+    // before they are closed, so that no number in it is ever another's.
+    self->watcher_.Watch(std::move(kept), EPOLLRDHUP, [self](int gone, uint32_t) {
+      absl::MutexLock lock(&self->mutex_);
+      self->kept_.erase(gone);
+      return Watcher::Next::kClose;
+    });
+    ExternalConnectionAcceptor::NewConnectionParameters connection;
+    connection.fd = fd.Release();
+    socket.acceptor->HandleNewConnection(&connection);
+    absl::MutexLock lock(&self->mutex_);
+    --self->handing_over_;
+  }
+
+  // Whether the peer may connect; if not, says so.
+  bool Admit(const Socket& socket, int fd) {
+    ucred peer = {};
+    socklen_t size = sizeof peer;
+    DIRTY_CHECK(getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0, "SO_PEERCRED of ", socket.path);
+    int64_t unlogged;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (socket.admin ? peer.uid == 0 || peer.uid == own_uid_ : Allowed(peer)) return true;
+      absl::Time now = clock_.Now();
+      if (now - second_ >= absl::Seconds(1)) {
+        second_ = now;
+        refusals_ = 0;
+      }
+      if (++refusals_ > kRefusalLinesPerSecond) {
+        ++unlogged_;
+        return false;
+      }
+      unlogged = std::exchange(unlogged_, 0);
+    }
+    if (unlogged > 0) LogUnlogged(unlogged);
+    log_.Warning("connection refused: this user may not connect", {{"socket", socket.path},
+                                                                   {"pid", absl::StrCat(peer.pid)},
+                                                                   {"uid", absl::StrCat(peer.uid)},
+                                                                   {"gid", absl::StrCat(peer.gid)}});
+    return false;
+  }
+
+  bool Allowed(const ucred& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return (uids_.empty() && gids_.empty()) || std::count(uids_.begin(), uids_.end(), peer.uid) > 0 ||
+           std::count(gids_.begin(), gids_.end(), peer.gid) > 0;
+  }
+
+  void LogUnlogged(int64_t count) {
+    log_.Warning("more connections were refused than lines written", {{"count", absl::StrCat(count)}});
+  }
+
+  // Nothing can be accepted now. One line until everything that waits has been accepted.
+  Watcher::Next Pause(const Socket& socket, int error) {
+    if (!std::exchange(starved_, true)) {
+      log_.Error("cannot accept connections, clients wait; raise the limit of open files (ulimit -n, LimitNOFILE)",
+                 {{"socket", socket.path}, {"error", strerror(error)}, {"connections", absl::StrCat(count())}});
+    }
+    return Watcher::Next::kPause;
+  }
+
+  Watcher& watcher_;
+  const Clock& clock_;
+  Logger& log_;
+  const uid_t own_uid_ = geteuid();
+  bool starved_ = false;  // of the watcher's thread
+  absl::Mutex mutex_;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  int handing_over_ ABSL_GUARDED_BY(mutex_) = 0;  // connections that gRPC is being given
+  absl::flat_hash_set<int> kept_ ABSL_GUARDED_BY(mutex_);
+  std::vector<uid_t> uids_ ABSL_GUARDED_BY(mutex_);
+  std::vector<gid_t> gids_ ABSL_GUARDED_BY(mutex_);
+  absl::Time second_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();  // that refusals_ counts
+  int refusals_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t unlogged_ ABSL_GUARDED_BY(mutex_) = 0;  // refusals that had no line
+};
+
+Listener::Listener(Watcher& watcher, const Clock& clock, Logger& log)
+    : watcher_(watcher), connections_(std::make_shared<Connections>(watcher, clock, log)) {}
+
+Listener::~Listener() { StopAccepting(); }
+
+absl::Status Listener::AddClientSocket(const ClientSocket& socket, grpc::ServerBuilder& builder) {
+  return Add(socket, /*admin=*/false, builder);
+}
+
+absl::Status Listener::AddAdminSocket(const std::string& path, grpc::ServerBuilder& builder) {
+  return Add({.path = path, .mode = 0600, .group = std::nullopt}, /*admin=*/true, builder);
+}
+
+absl::Status Listener::Add(const ClientSocket& options, bool admin, grpc::ServerBuilder& builder) {
+  if (absl::Status status = RuntimeDir::CheckSocketPath(options.path); !status.ok()) return status;
+  const char* path = options.path.c_str();
+  auto socket = std::make_shared<Socket>();
+  socket->path = options.path;
+  socket->admin = admin;
+  socket->fd.Reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
+  memcpy(address.sun_path, options.path.data(), options.path.size());
+  auto error = [&](absl::string_view what) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("cannot listen on ", options.path, ": ", what, ": ", strerror(errno), ", as uid ", geteuid()));
+  };
+  if (!socket->fd.ok()) return error("socket");
+  if (bind(socket->fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
+    return error("cannot create it");
+  // From here on the path is ours to remove.
+  struct stat entry;
+  if (lstat(path, &entry) != 0) return error("cannot find it again");
+  socket->device = entry.st_dev;
+  socket->inode = entry.st_ino;
+  sockets_.push_back(socket);
+  // The order matters: a socket that does not listen yet refuses everybody, whatever the umask made its mode.
+  if (options.group.has_value() && lchown(path, static_cast<uid_t>(-1), *options.group) != 0) {
+    return error(absl::StrCat("cannot give it to group ", *options.group));
+  }
+  if (chmod(path, options.mode) != 0) return error("cannot set its mode");
+  if (listen(socket->fd.get(), kBacklog) != 0) return error("listen");
+  socket->acceptor = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      admin ? grpc::experimental::LocalServerCredentials(UDS) : grpc::InsecureServerCredentials());
+  return absl::OkStatus();
+}
+
+void Listener::SetAllowed(std::vector<uid_t> uids, std::vector<gid_t> gids) {
+  connections_->SetAllowed(std::move(uids), std::move(gids));
+}
+
+void Listener::Start() {
+  for (const auto& socket : sockets_) {
+    socket->id = watcher_.Watch(std::move(socket->fd), EPOLLIN, [connections = connections_, socket](int fd, uint32_t) {
+      return Connections::Accept(connections, *socket, fd);
+    });
+  }
+}
+
+void Listener::StopAccepting() {
+  connections_->Stop();
+  for (const auto& socket : sockets_) {
+    struct stat entry;
+    if (lstat(socket->path.c_str(), &entry) == 0 && entry.st_dev == socket->device && entry.st_ino == socket->inode) {
+      unlink(socket->path.c_str());
+    }
+    if (socket->id != 0) watcher_.Forget(socket->id);
+  }
+  sockets_.clear();
+}
+
+void Listener::ShutdownConnections() { connections_->ShutdownAll(); }
+
+size_t Listener::count() const { return connections_->count(); }
+
+bool IsAdmin(const grpc::ServerContext& context) {
+  for (grpc::string_ref type : context.auth_context()->FindPropertyValues("transport_security_type")) {
+    if (type == "local") return true;
+  }
+  return false;
+}
+
+}  // namespace dirty
