@@ -1,0 +1,657 @@
+#include "server/dispatch/dispatcher.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "server/dispatch/proto_time.h"
+#include "server/loop/check.h"
+
+namespace dirty {
+namespace {
+
+constexpr size_t kMaxRequestId = 128;
+constexpr uint32_t kDefaultCredits = 16;
+// Until an app has ended a call, QUEUE_FULL guesses that one takes this long.
+constexpr absl::Duration kFirstServiceTime = absl::Seconds(1);
+
+}  // namespace
+
+// A call waits (no worker), runs (a worker and a listener), or holds its slot after its caller had an answer (a
+// worker, no listener).
+struct Dispatcher::Call {
+  CallNumber number = 0;
+  App* app = nullptr;
+  Worker* worker = nullptr;
+  CallListener* listener = nullptr;
+  std::unique_ptr<v1::ExecuteRequest> request;  // until it starts
+  std::string call_id;
+  std::string request_id;
+  std::string action;
+  std::string traceparent;
+  bool stream = false;
+  bool asked_to_stop = false;
+  bool will_be_killed = false;
+  uint32_t credits = 0;
+  absl::Time queued_at;
+  absl::Time started_at;
+  absl::Time caller_deadline;  // waiting and running
+  absl::Time run_deadline;
+  TimerQueue::TimerId timer = 0;
+  Call* previous = nullptr;  // in its app's queue
+  Call* next = nullptr;
+};
+
+struct Dispatcher::App {
+  std::string name;
+  std::string path;
+  LimitSettings limits;
+  bool configured = true;  // false: removed, kept for the calls that it still has
+  bool available = true;
+  std::string why;
+  uint32_t slots = 0;                               // of its ready workers
+  absl::Duration service_time = kFirstServiceTime;  // moving average of run times
+  Call* head = nullptr;
+  Call* tail = nullptr;
+  uint32_t queued = 0;
+  uint32_t running = 0;  // callers that still wait
+  uint32_t holding = 0;  // calls on slots, answered or not
+  std::vector<Worker*> workers;
+  v1::Counters counters;
+};
+
+struct Dispatcher::Worker {
+  WorkerId id = 0;
+  uint32_t slots = 0;
+  bool draining = false;
+  uint64_t calls = 0;  // ended
+  WorkerPort* port = nullptr;
+  std::vector<App*> apps;
+  std::vector<Call*> running;
+
+  bool HasFreeSlot() const { return !draining && running.size() < slots; }
+};
+
+Dispatcher::Dispatcher(TimerQueue& timers, Events& events, Options options)
+    : timers_(timers), events_(events), options_(std::move(options)) {}
+
+Dispatcher::~Dispatcher() {
+  for (auto& [number, call] : calls_) timers_.Cancel(call->timer);
+}
+
+void Dispatcher::Configure(const std::vector<PoolSettings>& pools, uint64_t max_message_size) {
+  options_.max_message_size = max_message_size;
+  names_.clear();
+  for (auto& app : apps_) app->configured = false;
+  for (const PoolSettings& pool : pools) {
+    for (const AppSettings& settings : pool.apps) {
+      auto it = std::find_if(apps_.begin(), apps_.end(), [&](auto& app) { return app->name == settings.name; });
+      if (it == apps_.end()) it = apps_.insert(apps_.end(), std::make_unique<App>());
+      App* app = it->get();
+      app->name = settings.name;
+      app->path = settings.path;
+      app->limits = settings.limits;
+      app->configured = true;
+      names_[app->name] = app;
+    }
+  }
+  // An alias does not take the import path away, unless two apps share it.
+  absl::flat_hash_map<std::string, int> uses;
+  for (auto& app : apps_) ++uses[app->path];
+  for (auto& app : apps_) {
+    if (app->configured && uses[app->path] == 1) names_.try_emplace(app->path, app.get());
+  }
+  for (size_t i = apps_.size(); i-- > 0;) MaybeErase(apps_[i].get());
+}
+
+Dispatcher::App* Dispatcher::FindApp(absl::string_view name) {
+  auto it = names_.find(name);
+  return it == names_.end() ? nullptr : it->second;
+}
+
+Dispatcher::Worker* Dispatcher::FindWorker(WorkerId id) const {
+  auto it = workers_.find(id);
+  return it == workers_.end() ? nullptr : it->second.get();
+}
+
+std::vector<std::string> Dispatcher::AppNames() const {
+  std::vector<std::string> names;
+  for (const auto& app : apps_) {
+    if (app->configured) names.push_back(app->name);
+  }
+  return names;
+}
+
+// --- Callers ---
+
+Admission Dispatcher::Refuse(App* app, const Submission& submission, errors::ErrorPtr error) {
+  const v1::ExecuteRequest& request = *submission.request;
+  if (app != nullptr) {
+    app->counters.set_received(app->counters.received() + 1);
+    Count(app, error->reason());
+    error->set_app(app->name);
+  }
+  error->set_action(request.action().substr(0, 256));
+  CallRecord record;
+  record.request_id = absl::string_view(request.request_id()).substr(0, kMaxRequestId);
+  record.app = absl::string_view(request.app()).substr(0, 256);
+  record.action = error->action();
+  record.error = error.get();
+  record.slow_call = absl::InfiniteDuration();
+  events_.OnCallRecord(record);
+  return {.call = 0, .refused = std::move(error)};
+}
+
+Admission Dispatcher::Submit(Submission submission) {
+  const v1::ExecuteRequest& request = *submission.request;
+  App* app = FindApp(request.app());
+  if (closed_) return Refuse(app, submission, errors::ShuttingDown());
+  if (request.app().empty()) {
+    return Refuse(nullptr, submission, errors::InvalidRequest("the request names no app; set `app`"));
+  }
+  if (app == nullptr) return Refuse(nullptr, submission, errors::AppNotFound(request.app(), AppNames()));
+  if (request.action().empty()) {
+    return Refuse(app, submission, errors::InvalidRequest("the request names no action; set `action`"));
+  }
+  absl::Duration timeout = absl::InfiniteDuration();
+  if (request.has_timeout()) {
+    timeout = FromProto(request.timeout());
+    if (timeout <= absl::ZeroDuration()) {
+      return Refuse(app, submission,
+                    errors::InvalidRequest("`timeout` must be above zero; leave it out for the configured limits"));
+    }
+  }
+  if (uint64_t size = request.ByteSizeLong(); size > options_.max_message_size) {
+    return Refuse(app, submission, errors::TooLarge("request", size, options_.max_message_size));
+  }
+  if (!app->available) return Refuse(app, submission, errors::NoWorkers(app->name, app->why));
+
+  Worker* free = nullptr;
+  if (app->head == nullptr) {
+    for (Worker* worker : app->workers) {
+      if (worker->HasFreeSlot() && (free == nullptr || worker->running.size() < free->running.size())) free = worker;
+    }
+  }
+  if (free == nullptr && app->queued >= app->limits.queue_size) {
+    return Refuse(app, submission, errors::QueueFull(app->name, app->limits.queue_size, RetryDelay(*app)));
+  }
+
+  auto owned = std::make_unique<Call>();
+  Call* call = owned.get();
+  call->number = next_number_++;
+  calls_.emplace(call->number, std::move(owned));
+  ++unanswered_;
+  call->app = app;
+  call->listener = submission.listener;
+  call->request = std::move(submission.request);
+  call->call_id = absl::StrCat(options_.id_prefix, call->number);
+  call->request_id = call->request->request_id().substr(0, kMaxRequestId);
+  call->action = call->request->action();
+  call->traceparent = std::move(submission.traceparent);
+  call->stream = submission.stream;
+  call->credits = submission.credits == 0 ? kDefaultCredits : submission.credits;
+  call->queued_at = timers_.Now();
+  call->caller_deadline = std::min(call->queued_at + timeout, submission.client_deadline);
+  app->counters.set_received(app->counters.received() + 1);
+  if (free != nullptr) {
+    StartCall(call, free);
+  } else {
+    Enqueue(call);
+  }
+  return {.call = call->number, .refused = nullptr};
+}
+
+void Dispatcher::Abandon(CallNumber number) {
+  auto it = calls_.find(number);
+  if (it == calls_.end() || it->second->listener == nullptr) return;
+  Call* call = it->second.get();
+  Outcome outcome;
+  outcome.error = errors::Cancelled("the client");
+  if (call->worker == nullptr) {
+    Dequeue(call);
+    timers_.Cancel(call->timer);
+    call->listener = nullptr;
+    Answer(call, std::move(outcome));
+    Forget(call);
+    return;
+  }
+  call->listener = nullptr;
+  Answer(call, std::move(outcome));
+  AskToStop(call, v1::CANCEL_REASON_CLIENT, /*kill=*/false);
+}
+
+bool Dispatcher::Cancel(absl::string_view call_id, bool* was_running) {
+  CallNumber number = 0;
+  if (!absl::ConsumePrefix(&call_id, options_.id_prefix) || !absl::SimpleAtoi(call_id, &number)) return false;
+  auto it = calls_.find(number);
+  if (it == calls_.end()) return false;
+  Call* call = it->second.get();
+  if (was_running != nullptr) *was_running = call->worker != nullptr;
+  bool answered = call->listener == nullptr;
+  Outcome outcome;
+  outcome.error = errors::Cancelled("an operator");
+  if (call->worker == nullptr) {
+    Dequeue(call);
+    timers_.Cancel(call->timer);
+    Answer(call, std::move(outcome));
+    Forget(call);
+    return true;
+  }
+  if (!answered) Answer(call, std::move(outcome));
+  AskToStop(call, v1::CANCEL_REASON_OPERATOR, /*kill=*/true);
+  return true;
+}
+
+void Dispatcher::Credit(CallNumber number, uint32_t chunks) {
+  auto it = calls_.find(number);
+  if (it == calls_.end() || chunks == 0) return;
+  Call* call = it->second.get();
+  if (call->worker != nullptr) {
+    call->worker->port->Credit(number, chunks);
+  } else {
+    call->credits += std::min(chunks, UINT32_MAX - call->credits);
+  }
+}
+
+// --- Queues and slots ---
+
+void Dispatcher::Enqueue(Call* call) {
+  App* app = call->app;
+  call->previous = app->tail;
+  (app->tail == nullptr ? app->head : app->tail->next) = call;
+  app->tail = call;
+  ++app->queued;
+  absl::Time deadline = std::min(call->queued_at + app->limits.queue_timeout, call->caller_deadline);
+  call->timer = timers_.Schedule(deadline, [this, call] { OnQueueDeadline(call); });
+}
+
+void Dispatcher::Dequeue(Call* call) {
+  App* app = call->app;
+  (call->previous == nullptr ? app->head : call->previous->next) = call->next;
+  (call->next == nullptr ? app->tail : call->next->previous) = call->previous;
+  call->previous = call->next = nullptr;
+  --app->queued;
+}
+
+void Dispatcher::StartCall(Call* call, Worker* worker) {
+  timers_.Cancel(call->timer);
+  App* app = call->app;
+  call->worker = worker;
+  call->started_at = timers_.Now();
+  worker->running.push_back(call);
+  ++app->running;
+  ++app->holding;
+  call->run_deadline = std::min(call->started_at + app->limits.timeout, call->caller_deadline);
+  call->timer = timers_.Schedule(call->run_deadline, [this, call] { OnRunDeadline(call); });
+
+  auto start = std::make_unique<v1::StartCall>();
+  start->set_call(call->number);
+  start->set_call_id(call->call_id);
+  if (call->request->app() != app->name) call->request->set_app(app->name);  // called by its path
+  start->set_allocated_request(call->request.release());
+  if (call->run_deadline != absl::InfiniteFuture()) {
+    ToProto(call->run_deadline - call->started_at, start->mutable_time_left());
+  }
+  if (call->stream) {
+    start->set_stream(true);
+    start->set_credits(call->credits);
+  }
+  if (!call->traceparent.empty()) start->set_traceparent(std::move(call->traceparent));
+  worker->port->Start(std::move(start));
+}
+
+void Dispatcher::PullWork(Worker* worker) {
+  while (worker->HasFreeSlot()) {
+    Call* oldest = nullptr;
+    for (App* app : worker->apps) {
+      if (app->head != nullptr && (oldest == nullptr || app->head->number < oldest->number)) oldest = app->head;
+    }
+    if (oldest == nullptr) return;
+    Dequeue(oldest);
+    StartCall(oldest, worker);
+  }
+}
+
+// --- Deadlines ---
+
+void Dispatcher::OnQueueDeadline(Call* call) {
+  call->timer = 0;
+  Outcome outcome;
+  outcome.error = errors::QueueTimeout(call->app->name, timers_.Now() - call->queued_at, WhyNothingIsFree(*call->app));
+  Dequeue(call);
+  Answer(call, std::move(outcome));
+  Forget(call);
+}
+
+void Dispatcher::OnRunDeadline(Call* call) {
+  call->timer = 0;
+  if (call->listener != nullptr) {
+    Outcome outcome;
+    outcome.error = errors::Timeout(call->app->name, call->action, timers_.Now() - call->started_at);
+    Answer(call, std::move(outcome));
+  }
+  AskToStop(call, v1::CANCEL_REASON_TIMEOUT, /*kill=*/true);
+}
+
+void Dispatcher::AskToStop(Call* call, v1::CancelReason reason, bool kill) {
+  if (!std::exchange(call->asked_to_stop, true) || reason != v1::CANCEL_REASON_CLIENT) {
+    call->worker->port->Cancel(call->number, reason);
+  }
+  if (!kill || std::exchange(call->will_be_killed, true)) return;
+  timers_.Cancel(call->timer);
+  call->timer = timers_.ScheduleIn(call->app->limits.kill_after, [this, call] {
+    call->timer = 0;
+    events_.OnCallStuck(
+        call->worker->id, call->number,
+        absl::StrCat(call->app->name, " ", call->action, " (call ", call->call_id,
+                     ") was asked to stop and still runs after ", errors::Seconds(timers_.Now() - call->started_at)));
+  });
+}
+
+// --- Outcomes ---
+
+void Dispatcher::Answer(Call* call, Outcome outcome) {
+  App* app = call->app;
+  absl::Time now = timers_.Now();
+  bool started = call->worker != nullptr;
+  absl::Duration waited = (started ? call->started_at : now) - call->queued_at;
+  absl::Duration ran = started ? now - call->started_at : absl::ZeroDuration();
+  if (started) --app->running;
+  --unanswered_;
+  CallRecord record;
+  if (outcome.error != nullptr) {
+    v1::Error& error = *outcome.error;
+    error.set_app(app->name);
+    error.set_action(call->action.substr(0, 256));
+    error.set_call_id(call->call_id);
+    if (started) error.set_worker_id(call->worker->id);
+    Count(app, error.reason());
+    record.error = &error;
+  } else {
+    v1::ExecuteResponse& response = *outcome.response;
+    response.set_call_id(call->call_id);
+    response.set_worker_id(call->worker->id);
+    ToProto(waited, response.mutable_queued_time());
+    ToProto(ran, response.mutable_run_time());
+    app->counters.set_ok(app->counters.ok() + 1);
+  }
+  record.call_id = call->call_id;
+  record.request_id = call->request_id;
+  record.app = app->name;
+  record.action = call->action;
+  record.worker = started ? call->worker->id : 0;
+  record.waited = waited;
+  record.ran = ran;
+  record.slow_call = app->limits.slow_call;
+  events_.OnCallRecord(record);
+  if (CallListener* listener = std::exchange(call->listener, nullptr)) listener->OnDone(std::move(outcome));
+  CheckAllEnded();
+}
+
+void Dispatcher::Count(App* app, v1::Reason reason) {
+  v1::Counters& counters = app->counters;
+  switch (reason) {
+#define DIRTY_COUNT(REASON, field)              \
+  case v1::REASON_##REASON:                     \
+    counters.set_##field(counters.field() + 1); \
+    return
+    DIRTY_COUNT(INVALID_REQUEST, invalid_request);
+    DIRTY_COUNT(APP_NOT_FOUND, app_not_found);
+    DIRTY_COUNT(NO_WORKERS, no_workers);
+    DIRTY_COUNT(QUEUE_FULL, queue_full);
+    DIRTY_COUNT(QUEUE_TIMEOUT, queue_timeout);
+    DIRTY_COUNT(TIMEOUT, timeout);
+    DIRTY_COUNT(CANCELLED, cancelled);
+    DIRTY_COUNT(APP_ERROR, app_error);
+    DIRTY_COUNT(WORKER_LOST, worker_lost);
+    DIRTY_COUNT(TOO_LARGE, too_large);
+    DIRTY_COUNT(SHUTTING_DOWN, shutting_down);
+    DIRTY_COUNT(PERMISSION_DENIED, permission_denied);
+#undef DIRTY_COUNT
+    case v1::REASON_UNSPECIFIED:
+    case v1::Reason_INT_MIN_SENTINEL_DO_NOT_USE_:
+    case v1::Reason_INT_MAX_SENTINEL_DO_NOT_USE_:
+      break;
+  }
+  DIRTY_CHECK(false, "an error without a reason: ", static_cast<int>(reason));
+}
+
+void Dispatcher::OnCallDone(WorkerId worker_id, v1::CallDone& done) {
+  Worker* worker = FindWorker(worker_id);
+  auto it = calls_.find(done.call());
+  // A worker can only end what it was given and has not ended yet.
+  if (worker == nullptr || it == calls_.end() || it->second->worker != worker) return;
+  Call* call = it->second.get();
+  App* app = call->app;
+  absl::Duration ran = timers_.Now() - call->started_at;
+  app->service_time += (ran - app->service_time) / 8;
+  if (call->listener != nullptr) {
+    Outcome outcome;
+    switch (done.outcome_case()) {
+      case v1::CallDone::kResponse:
+        outcome.response.reset(done.release_response());
+        break;
+      case v1::CallDone::kError: {
+        outcome.error.reset(done.release_error());
+        v1::Reason reason = outcome.error->reason();
+        bool known = reason == v1::REASON_INVALID_REQUEST || reason == v1::REASON_TOO_LARGE ||
+                     (reason == v1::REASON_CANCELLED && call->asked_to_stop);
+        if (!known) outcome.error->set_reason(v1::REASON_APP_ERROR);
+        break;
+      }
+      case v1::CallDone::OUTCOME_NOT_SET:
+        outcome.response = std::make_unique<v1::ExecuteResponse>();
+        break;
+    }
+    Answer(call, std::move(outcome));
+  }
+  FreeSlot(call);
+}
+
+void Dispatcher::OnCallChunk(WorkerId worker_id, v1::CallChunk& chunk) {
+  auto it = calls_.find(chunk.call());
+  if (it == calls_.end() || it->second->worker == nullptr || it->second->worker->id != worker_id) return;
+  Call* call = it->second.get();
+  if (!call->stream || call->listener == nullptr) return;
+  call->listener->OnChunk(std::unique_ptr<v1::Chunk>(chunk.release_chunk()));
+}
+
+void Dispatcher::FreeSlot(Call* call) {
+  Worker* worker = call->worker;
+  timers_.Cancel(call->timer);
+  auto it = std::find(worker->running.begin(), worker->running.end(), call);
+  DIRTY_CHECK(it != worker->running.end(), "call ", call->number, " is not on worker ", worker->id);
+  *it = worker->running.back();
+  worker->running.pop_back();
+  ++worker->calls;
+  --call->app->holding;
+  Forget(call);
+  events_.OnSlotFree(worker->id, worker->calls);  // may drain it
+  if (worker->draining) {
+    if (worker->running.empty()) {
+      timers_.Schedule(timers_.Now(), [this, id = worker->id] {
+        if (FindWorker(id) != nullptr) events_.OnWorkerIdle(id);
+      });
+    }
+    return;
+  }
+  PullWork(worker);
+}
+
+void Dispatcher::Forget(Call* call) {
+  App* app = call->app;
+  calls_.erase(call->number);
+  MaybeErase(app);
+}
+
+void Dispatcher::MaybeErase(App* app) {
+  if (app->configured || app->queued > 0 || app->holding > 0 || !app->workers.empty()) return;
+  apps_.erase(std::find_if(apps_.begin(), apps_.end(), [&](auto& other) { return other.get() == app; }));
+}
+
+// --- Workers ---
+
+void Dispatcher::AddWorker(WorkerId id, uint32_t slots, const std::vector<std::string>& apps, WorkerPort* port) {
+  DIRTY_CHECK(FindWorker(id) == nullptr, "worker ", id, " was added twice");
+  auto owned = std::make_unique<Worker>();
+  Worker* worker = owned.get();
+  workers_.emplace(id, std::move(owned));
+  worker->id = id;
+  worker->slots = slots;
+  worker->port = port;
+  for (const std::string& name : apps) {
+    auto it = std::find_if(apps_.begin(), apps_.end(), [&](auto& app) { return app->name == name; });
+    if (it == apps_.end()) continue;  // removed while the worker started
+    App* app = it->get();
+    worker->apps.push_back(app);
+    app->workers.push_back(worker);
+    app->slots += slots;
+  }
+  PullWork(worker);
+}
+
+void Dispatcher::DrainWorker(WorkerId id) {
+  Worker* worker = FindWorker(id);
+  if (worker == nullptr || std::exchange(worker->draining, true)) return;
+  for (App* app : worker->apps) {
+    app->workers.erase(std::find(app->workers.begin(), app->workers.end(), worker));
+    app->slots -= worker->slots;
+  }
+  std::vector<App*> apps = std::exchange(worker->apps, {});
+  for (App* app : apps) MaybeErase(app);
+  if (worker->running.empty()) {
+    timers_.Schedule(timers_.Now(), [this, id] {
+      if (FindWorker(id) != nullptr) events_.OnWorkerIdle(id);
+    });
+  }
+}
+
+void Dispatcher::LoseWorker(WorkerId id, absl::string_view how, const v1::Error& details) {
+  Worker* worker = FindWorker(id);
+  if (worker == nullptr) return;
+  DrainWorker(id);
+  std::vector<Call*> lost = std::exchange(worker->running, {});
+  for (Call* call : lost) {
+    timers_.Cancel(call->timer);
+    if (call->listener != nullptr) {
+      Outcome outcome;
+      outcome.error = errors::WorkerLost(id, how);
+      outcome.error->MergeFrom(details);
+      Answer(call, std::move(outcome));
+    }
+    --call->app->holding;
+    Forget(call);
+  }
+  workers_.erase(id);
+}
+
+void Dispatcher::SetAvailable(absl::string_view name, bool available, const std::string& why) {
+  auto it = std::find_if(apps_.begin(), apps_.end(), [&](auto& app) { return app->name == name; });
+  if (it == apps_.end()) return;
+  App* app = it->get();
+  app->available = available;
+  app->why = why;
+  while (!app->available && app->head != nullptr) {
+    Call* call = app->head;
+    Dequeue(call);
+    timers_.Cancel(call->timer);
+    Outcome outcome;
+    outcome.error = errors::NoWorkers(app->name, why);
+    Answer(call, std::move(outcome));
+    Forget(call);
+  }
+}
+
+// --- Shutdown ---
+
+void Dispatcher::CloseAdmission() {
+  closed_ = true;
+  CheckAllEnded();
+}
+
+void Dispatcher::EndAllCalls() {
+  std::vector<Call*> open;
+  for (auto& [number, call] : calls_) {
+    if (call->listener != nullptr) open.push_back(call.get());
+  }
+  std::sort(open.begin(), open.end(), [](Call* a, Call* b) { return a->number < b->number; });
+  for (Call* call : open) {
+    Outcome outcome;
+    if (call->worker == nullptr) {
+      Dequeue(call);
+      timers_.Cancel(call->timer);
+      outcome.error = errors::ShuttingDown();
+      Answer(call, std::move(outcome));
+      Forget(call);
+    } else {
+      outcome.error = errors::WorkerLost(call->worker->id, "was shut down");
+      Answer(call, std::move(outcome));
+      AskToStop(call, v1::CANCEL_REASON_SHUTDOWN, /*kill=*/false);
+    }
+  }
+}
+
+void Dispatcher::CheckAllEnded() {
+  if (!closed_ || unanswered_ > 0 || std::exchange(told_all_ended_, true)) return;
+  timers_.Schedule(timers_.Now(), [this] { events_.OnAllCallsEnded(); });
+}
+
+// --- Looking ---
+
+std::string Dispatcher::WhyNothingIsFree(const App& app) const {
+  if (app.workers.empty()) return app.why.empty() ? "no worker is ready" : app.why;
+  const Call* longest = nullptr;
+  for (const Worker* worker : app.workers) {
+    for (const Call* call : worker->running) {
+      if (longest == nullptr || call->started_at < longest->started_at) longest = call;
+    }
+  }
+  std::string why = absl::StrCat("all ", app.slots, app.slots == 1 ? " slot" : " slots", " of ", app.workers.size(),
+                                 app.workers.size() == 1 ? " worker" : " workers", " are busy");
+  if (longest != nullptr) {
+    absl::StrAppend(&why, ", the longest with ", longest->app->name, " ", longest->action, " (call ", longest->call_id,
+                    ") for ", errors::Seconds(timers_.Now() - longest->started_at));
+  }
+  return why;
+}
+
+absl::Duration Dispatcher::RetryDelay(const App& app) const {
+  // A place in the queue is free once one call has ended somewhere: the mean time between two ends.
+  absl::Duration delay = app.service_time / std::max<uint32_t>(app.slots, 1);
+  return std::clamp(delay, absl::Milliseconds(50), absl::Seconds(60));
+}
+
+void Dispatcher::Describe(v1::AppStatus& status) const {
+  auto it = std::find_if(apps_.begin(), apps_.end(), [&](auto& app) { return app->name == status.name(); });
+  if (it == apps_.end()) return;
+  const App& app = **it;
+  status.set_ready_workers(static_cast<uint32_t>(app.workers.size()));
+  status.set_queued(app.queued);
+  status.set_running(app.running);
+  *status.mutable_counters() = app.counters;
+}
+
+void Dispatcher::Describe(v1::WorkerStatus& status) const {
+  const Worker* worker = FindWorker(status.id());
+  if (worker == nullptr) return;
+  status.set_calls(worker->calls);
+  std::vector<Call*> running = worker->running;
+  std::sort(running.begin(), running.end(), [](Call* a, Call* b) { return a->started_at < b->started_at; });
+  for (const Call* call : running) {
+    v1::RunningCall* out = status.add_running();
+    out->set_call_id(call->call_id);
+    out->set_request_id(call->request_id);
+    out->set_app(call->app->name);
+    out->set_action(call->action);
+    ToProto(timers_.Now() - call->started_at, out->mutable_elapsed());
+  }
+}
+
+uint64_t Dispatcher::CallsEnded(WorkerId worker) const {
+  const Worker* found = FindWorker(worker);
+  return found == nullptr ? 0 : found->calls;
+}
+
+}  // namespace dirty

@@ -1,0 +1,91 @@
+// What the supervisor needs of the world: processes and links. Real ones are PosixLauncher and GrpcLinks; tests use
+// fakes.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "dirty/v1/call.pb.h"
+#include "server/config/settings.h"
+
+namespace dirty {
+
+using WorkerId = uint32_t;  // grows, never reused; 0: none
+
+// One worker process to be. Immutable.
+struct WorkerSpec {
+  WorkerId id = 0;
+  uint32_t index = 0;  // place in the pool
+  uint64_t generation = 0;
+  std::shared_ptr<const PoolSettings> pool;
+  std::vector<AppSettings> apps;  // what it loads: of the pool's
+};
+
+// How a process ended: exactly one of the two.
+struct ExitStatus {
+  std::optional<int> exit_code;
+  int signal = 0;
+  bool out_of_memory = false;
+  std::vector<std::string> stderr_tail;  // its last lines, oldest first, at most 20 of 512 bytes
+
+  std::string SignalName() const;  // "SIGKILL"; empty if none
+  std::string Describe() const;    // "killed by SIGSEGV", "exited with 3"
+};
+
+// Starts processes and tells of them. Loop-confined.
+class WorkerLauncher {
+ public:
+  // Called on the loop, never from within a call to the launcher.
+  class Events {
+   public:
+    virtual ~Events() = default;
+    // The worker listens on its socket.
+    virtual void OnListening(WorkerId worker) = 0;
+    // The process is gone and reaped, its process group killed, its output drained. The last event of it.
+    virtual void OnExit(WorkerId worker, const ExitStatus& status) = 0;
+  };
+
+  virtual ~WorkerLauncher() = default;
+  // An error means that nothing was started (its message says what to do) and that no event will come.
+  virtual absl::StatusOr<pid_t> Launch(const WorkerSpec& spec) = 0;
+  // SIGKILL to its whole process group. One that is gone is ignored.
+  virtual void Kill(WorkerId worker) = 0;
+  // Resident memory in bytes, 0 if it cannot be read.
+  virtual uint64_t ResidentBytes(WorkerId worker) = 0;
+};
+
+// The arbiter's streams to its workers, as the supervisor sees them. Loop-confined.
+class WorkerLinks {
+ public:
+  // Called on the loop, never from within a call to the links.
+  class Events {
+   public:
+    virtual ~Events() = default;
+    virtual void OnAppStarting(WorkerId worker, absl::string_view app) = 0;
+    virtual void OnAppReady(WorkerId worker, absl::string_view app, absl::Duration init_time) = 0;
+    virtual void OnAppFailed(WorkerId worker, absl::string_view app, const v1::Error& error) = 0;
+    // Every app was tried.
+    virtual void OnWorkerReady(WorkerId worker) = 0;
+    virtual void OnPong(WorkerId worker, uint64_t sequence) = 0;
+    // The stream ended or broke, or the worker violated the protocol. Never after Close.
+    virtual void OnLinkBroken(WorkerId worker, const std::string& why) = 0;
+  };
+
+  virtual ~WorkerLinks() = default;
+  // Connects to the worker's socket, attaches and says hello.
+  virtual void Open(const WorkerSpec& spec) = 0;
+  virtual void Ping(WorkerId worker, uint64_t sequence) = 0;
+  virtual void Drain(WorkerId worker) = 0;
+  virtual void DumpStacks(WorkerId worker, uint64_t call) = 0;
+  // Cancels the stream, if there is one; no more events of it.
+  virtual void Close(WorkerId worker) = 0;
+};
+
+}  // namespace dirty
