@@ -2,6 +2,7 @@
 
 #include <absl/strings/str_cat.h>
 #include <fcntl.h>
+#include <grpc/grpc.h>
 #include <grpcpp/create_channel_posix.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -22,6 +23,9 @@ constexpr milliseconds kLongestBackoffIfRefused{1000};  // each attempt costs di
 constexpr milliseconds kGreetingSlice{50};
 
 std::shared_ptr<grpc::Channel> MakeChannel(int fd) {
+  // gRPC's own shutdown, which comes with the last channel, waits up to 10 s for a poller that large writes start. So
+  // it is left to the end of the process.
+  [[maybe_unused]] static const bool kept = (grpc_init(), true);
   grpc::ChannelArguments args;
   args.SetMaxReceiveMessageSize(-1);                  // the arbiter limits results
   args.SetMaxSendMessageSize(-1);                     // checked before, with a better error
