@@ -1,13 +1,16 @@
 #include "server/config/yaml.h"
 
 #include <algorithm>
+#include <sstream>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/config/config.h"
 #include "server/config/keys.h"
 #include "server/config/values.h"
+#include "yaml-cpp/eventhandler.h"
 #include "yaml-cpp/yaml.h"
 
 namespace dirty {
@@ -31,6 +34,11 @@ const char* Kind(const YAML::Node& node) {
       break;
   }
   return "nothing";
+}
+
+Place PlaceIn(const YamlSource& source, const YAML::Mark& mark) {
+  if (mark.is_null()) return {source.name, 0, 0};
+  return {absl::StrCat(source.name, ":", mark.line + 1, ":", mark.column + 1), mark.line + 1, mark.column + 1};
 }
 
 class Reader {
@@ -62,9 +70,7 @@ class Reader {
   }
 
  private:
-  Place PlaceOf(const YAML::Mark& mark) const {
-    return {absl::StrCat(source_.name, ":", mark.line + 1, ":", mark.column + 1), mark.line + 1, mark.column + 1};
-  }
+  Place PlaceOf(const YAML::Mark& mark) const { return PlaceIn(source_, mark); }
 
   // False after an error.
   bool ReadKey(const YAML::Node& node, const std::string& path, std::map<std::string, Place>& seen, std::string& key) {
@@ -168,6 +174,22 @@ class Reader {
   Diagnostics& diagnostics_;
 };
 
+// Finds where each document starts. Not YAML::LoadAll: 0.7 never returns on some texts, such as `"a" b "c`.
+class DocumentStarts : public YAML::EventHandler {
+ public:
+  std::vector<YAML::Mark> marks;
+
+  void OnDocumentStart(const YAML::Mark& mark) override { marks.push_back(mark); }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+};
+
 // Writes what is set, as ReadYaml reads it back.
 class Writer {
  public:
@@ -248,24 +270,26 @@ class Writer {
 
 bool ReadYaml(const std::string& text, const YamlSource& source, v1::Config& config, Diagnostics& diagnostics) {
   try {
-    std::vector<YAML::Node> documents = YAML::LoadAll(text);
-    if (documents.size() > 1) {
-      diagnostics.AddAt({source.name, 1, 1}, "", "more than one document (---); a configuration is one");
+    std::istringstream stream(text);
+    YAML::Parser parser(stream);
+    DocumentStarts documents;
+    while (documents.marks.size() < 2 && parser.HandleNextDocument(documents)) {
+    }
+    if (documents.marks.size() > 1) {
+      diagnostics.AddAt(PlaceIn(source, documents.marks[1]), "",
+                        "a second document starts here; a configuration is one");
       return false;
     }
-    if (documents.empty() || documents[0].IsNull()) return true;
-    if (!documents[0].IsMap()) {
-      diagnostics.AddAt({absl::StrCat(source.name, ":1:1"), 1, 1}, "",
-                        absl::StrCat("expected a mapping of keys, not ", Kind(documents[0])));
+    YAML::Node root = YAML::Load(text);
+    if (root.IsNull()) return true;
+    if (!root.IsMap()) {
+      diagnostics.AddAt(PlaceIn(source, root.Mark()), "", absl::StrCat("expected a mapping of keys, not ", Kind(root)));
       return false;
     }
-    Reader(source, diagnostics).ReadMapping(documents[0], "", config);
+    Reader(source, diagnostics).ReadMapping(root, "", config);
     return true;
   } catch (const YAML::Exception& error) {
-    int line = error.mark.is_null() ? 1 : error.mark.line + 1;
-    int column = error.mark.is_null() ? 1 : error.mark.column + 1;
-    diagnostics.AddAt({absl::StrCat(source.name, ":", line, ":", column), line, column}, "",
-                      absl::StrCat("not YAML: ", error.msg));
+    diagnostics.AddAt(PlaceIn(source, error.mark), "", absl::StrCat("not YAML: ", absl::Utf8SafeCEscape(error.msg)));
     return false;
   }
 }
