@@ -108,13 +108,12 @@ void Watcher::Dispatch(Id id, uint32_t events) {
   switch (entry.callback(entry.fd.get(), events)) {
     case Next::kKeep:
       break;
-    case Next::kPause: {
-      epoll_event none = {.events = 0, .data = {.u64 = id}};
-      epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, entry.fd.get(), &none);
+    case Next::kPause:
+      // Not just without events: hang-ups are reported nevertheless.
+      epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, entry.fd.get(), nullptr);
       entry.paused_until = absl::Now() + kPause;
       paused_.push_back(id);
       break;
-    }
     case Next::kClose:
       Erase(id);
       break;
@@ -141,7 +140,7 @@ void Watcher::ResumePaused() {
       continue;
     }
     epoll_event event = {.events = it->second->events, .data = {.u64 = id}};
-    epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, it->second->fd.get(), &event);
+    DIRTY_CHECK(epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, it->second->fd.get(), &event) == 0, "epoll_ctl");
   }
   paused_ = std::move(still);
 }

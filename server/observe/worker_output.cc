@@ -1,0 +1,56 @@
+#include "server/observe/worker_output.h"
+
+#include <algorithm>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+
+namespace dirty {
+namespace {
+
+bool ContinuesUtf8(char c) { return (static_cast<unsigned char>(c) & 0xc0) == 0x80; }
+
+// The longest start of `text` of at most `limit` bytes that does not cut a UTF-8 sequence.
+size_t CutAt(absl::string_view text, size_t limit) {
+  if (text.size() <= limit) return text.size();
+  size_t cut = limit;
+  while (cut > 0 && limit - cut < 4 && ContinuesUtf8(text[cut])) --cut;
+  return ContinuesUtf8(text[cut]) || cut == 0 ? limit : cut;
+}
+
+}  // namespace
+
+WorkerOutput::WorkerOutput(uint32_t worker, absl::string_view stream, Logger& log)
+    : worker_(absl::StrCat(worker)), stream_(stream), log_(log) {}
+
+void WorkerOutput::Append(absl::string_view data) {
+  partial_.append(data.data(), data.size());
+  absl::string_view rest = partial_;
+  for (;;) {
+    size_t end = rest.find('\n');
+    bool whole = end != absl::string_view::npos && end <= kLongestLine;
+    if (!whole && rest.size() <= kLongestLine) break;
+    size_t length = whole ? end : CutAt(rest, kLongestLine);
+    // A line that was cut exactly before its newline is complete already.
+    if (!(whole && length == 0 && split_)) Line(rest.substr(0, length));
+    split_ = !whole;
+    rest.remove_prefix(whole ? length + 1 : length);
+  }
+  partial_.erase(0, partial_.size() - rest.size());
+}
+
+void WorkerOutput::Finish() {
+  if (!partial_.empty()) Line(partial_);
+  partial_.clear();
+}
+
+void WorkerOutput::Line(absl::string_view line) {
+  std::string printable = Printable(absl::StripSuffix(line, "\r"));
+  log_.Info(printable, {{"worker", worker_}, {"stream", std::string(stream_)}});
+  printable.resize(CutAt(printable, kTailLineBytes));
+  tail_.push_back(std::move(printable));
+  if (tail_.size() > kTailLines) tail_.pop_front();
+}
+
+}  // namespace dirty

@@ -1,0 +1,44 @@
+// One output stream of one worker, standard output or standard error, turned into lines of the log. Owned by the
+// launcher. Thread-compatible: used on the watcher's thread only, and handed to the loop once its process is gone.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "server/observe/log.h"
+
+namespace dirty {
+
+class WorkerOutput {
+ public:
+  static constexpr size_t kLongestLine = 8192;  // bytes; longer ones are split
+  static constexpr size_t kTailLines = 20;
+  static constexpr size_t kTailLineBytes = 512;
+
+  // `stream` is "stdout" or "stderr", for the log.
+  WorkerOutput(uint32_t worker, absl::string_view stream, Logger& log);
+
+  // Logs every line that ends in `data`; the rest waits for more.
+  void Append(absl::string_view data);
+
+  // The stream is over: logs a last line that has no newline.
+  void Finish();
+
+  // The last lines, oldest first, printable and cut to kTailLineBytes.
+  std::vector<std::string> Tail() const { return {tail_.begin(), tail_.end()}; }
+
+ private:
+  void Line(absl::string_view line);
+
+  std::string worker_;
+  absl::string_view stream_;
+  Logger& log_;
+  std::string partial_;
+  bool split_ = false;  // the line at hand began before `partial_`
+  std::deque<std::string> tail_;
+};
+
+}  // namespace dirty

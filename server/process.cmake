@@ -1,0 +1,11 @@
+# dirty::process: this process and its workers' as the kernel sees them; the log. No gRPC.
+
+add_library(
+  dirty_process STATIC
+  loop/process_signals.cc loop/watcher.cc
+  observe/log.cc observe/process_title.cc observe/worker_output.cc
+  supervise/posix_launcher.cc supervise/worker_process.cc supervise/workers_directory.cc)
+add_library(dirty::process ALIAS dirty_process)
+target_link_libraries(dirty_process PUBLIC dirty::options dirty::proto Threads::Threads)
+add_dependencies(dirty_process dirty_exec)
+add_subdirectory(spawn)

@@ -1,0 +1,94 @@
+#include "server/supervise/workers_directory.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "server/loop/unique_fd.h"
+
+namespace dirty {
+namespace {
+
+using Owner = std::pair<uid_t, gid_t>;
+
+// A name of the database, else a number.
+absl::StatusOr<Owner> FindOwner(const std::string& user, const std::string& group) {
+  Owner owner(geteuid(), getegid());
+  if (!user.empty()) {
+    if (const passwd* entry = getpwnam(user.c_str())) {
+      owner = {entry->pw_uid, entry->pw_gid};
+    } else if (!absl::SimpleAtoi(user, &owner.first)) {
+      return absl::NotFoundError(absl::StrCat("user: there is no user ", user));
+    } else if (const passwd* numbered = getpwuid(owner.first)) {
+      owner.second = numbered->pw_gid;
+    }
+  }
+  if (!group.empty()) {
+    if (const struct group* entry = getgrnam(group.c_str())) {
+      owner.second = entry->gr_gid;
+    } else if (!absl::SimpleAtoi(group, &owner.second)) {
+      return absl::NotFoundError(absl::StrCat("group: there is no group ", group));
+    }
+  }
+  return owner;
+}
+
+void RemoveSockets(UniqueFd folder) {
+  DIR* entries = fdopendir(folder.get());
+  if (entries == nullptr) return;
+  (void)folder.Release();  // closedir's
+  while (const dirent* entry = readdir(entries)) {
+    struct stat status;
+    if (fstatat(dirfd(entries), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(status.st_mode)) {
+      (void)unlinkat(dirfd(entries), entry->d_name, 0);
+    }
+  }
+  closedir(entries);
+}
+
+}  // namespace
+
+absl::Status PrepareWorkersDirectory(const std::string& runtime_dir, const std::string& user,
+                                     const std::string& group) {
+  std::string path = absl::StrCat(runtime_dir, "/workers");
+  auto failed = [&path](absl::string_view why) {
+    return absl::FailedPreconditionError(absl::StrCat("runtime_dir: ", path, ": ", why));
+  };
+  absl::StatusOr<Owner> owner = FindOwner(user, group);
+  if (!owner.ok()) return owner.status();
+  if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return failed(strerror(errno));
+  UniqueFd folder(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!folder.ok()) {
+    bool link = errno == ELOOP || errno == ENOTDIR;
+    return failed(link ? "is not a folder, or a symbolic link to one: remove it" : strerror(errno));
+  }
+  struct stat status;
+  if (fstat(folder.get(), &status) != 0) return failed(strerror(errno));
+  if (geteuid() != 0 && status.st_uid != geteuid()) {
+    return failed(absl::StrCat("belongs to uid ", status.st_uid, ", not to dirtyd's uid ", geteuid()));
+  }
+  Owner present(status.st_uid, status.st_gid);
+  if (*owner != present && fchown(folder.get(), owner->first, owner->second) != 0) {
+    return failed(
+        absl::StrCat("cannot be given to uid ", owner->first, ", gid ", owner->second, ": ", strerror(errno)));
+  }
+  if (fchmod(folder.get(), 0700) != 0) return failed(strerror(errno));
+  RemoveSockets(std::move(folder));
+  return absl::OkStatus();
+}
+
+std::string WorkerSocketPath(absl::string_view runtime_dir, uint32_t worker) {
+  return absl::StrCat(runtime_dir, "/workers/worker-", worker, ".sock");
+}
+
+}  // namespace dirty

@@ -1,0 +1,71 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "server/observe/worker_output.h"
+#include "tests/unit/launch_support.h"
+
+namespace dirty {
+namespace {
+
+using ::testing::ElementsAre;
+
+class WorkerOutputTest : public ::testing::Test {
+ protected:
+  std::vector<std::string> Lines() { return log_.Lines("worker=4 stream=stderr"); }
+  RecordingLog log_;
+  WorkerOutput output_{4, "stderr", log_};
+};
+
+TEST_F(WorkerOutputTest, SplitsLinesWhereverTheReadsFall) {
+  for (const char* data : {"a", "b\nc", "", "\n\nlast"}) output_.Append(data);
+  EXPECT_THAT(Lines(), ElementsAre("ab", "c", ""));
+  output_.Finish();
+  output_.Finish();
+  EXPECT_THAT(Lines(), ElementsAre("ab", "c", "", "last"));
+  EXPECT_THAT(output_.Tail(), ElementsAre("ab", "c", "", "last"));
+}
+
+TEST_F(WorkerOutputTest, SplitsLongLines) {
+  std::string longest(WorkerOutput::kLongestLine, 'x');
+  output_.Append(longest + "\nnext\n");
+  EXPECT_THAT(Lines(), ElementsAre(longest, "next"));
+  output_.Append(longest + longest + "y\n");
+  EXPECT_THAT(Lines(), ElementsAre(longest, "next", longest, longest, "y"));
+}
+
+TEST_F(WorkerOutputTest, BoundsWhatItKeepsOfALineWithoutEnd) {
+  for (int i = 0; i < 100; ++i) output_.Append(std::string(1000, 'x'));
+  EXPECT_EQ(Lines().size(), 100'000u / WorkerOutput::kLongestLine);
+}
+
+TEST_F(WorkerOutputTest, NeverCutsACharacter) {
+  std::string text;
+  while (text.size() < 3 * WorkerOutput::kLongestLine) text += "\u20ac";  // three bytes
+  output_.Append(text + "\n");
+  std::string joined;
+  for (const std::string& line : Lines()) {
+    EXPECT_EQ(line.find('\\'), std::string::npos);  // nothing had to be escaped
+    joined += line;
+  }
+  EXPECT_EQ(joined, text);
+  ASSERT_FALSE(output_.Tail().empty());
+  EXPECT_EQ(output_.Tail().front().size(), 510u);  // 170 whole ones
+}
+
+TEST_F(WorkerOutputTest, EscapesWhatCouldForgeALogOrControlATerminal) {
+  output_.Append("a\rb \x1b[31m \xff\xc3 \xc2\x9b \xed\xa0\x80 \xf0\x9f\x98\x80\ttab\r\n");
+  output_.Append(absl::string_view("nul \0.\n", 7));
+  EXPECT_THAT(Lines(),
+              ElementsAre("a\\rb \\x1b[31m \\xff\\xc3 \\xc2\\x9b \\xed\\xa0\\x80 \xf0\x9f\x98\x80\ttab", "nul \\x00."));
+}
+
+TEST_F(WorkerOutputTest, KeepsTheLastLines) {
+  for (int i = 1; i <= 25; ++i) output_.Append(absl::StrCat(i, "\n"));
+  std::vector<std::string> tail = output_.Tail();
+  ASSERT_EQ(tail.size(), WorkerOutput::kTailLines);
+  EXPECT_EQ(tail.front(), "6");
+  EXPECT_EQ(tail.back(), "25");
+}
+
+}  // namespace
+}  // namespace dirty
