@@ -145,13 +145,27 @@ struct PosixLauncher::Stream {
 // What a worker writes. Made on the loop; of the watcher's thread while it is watched; the loop's again once it is
 // `over`.
 struct PosixLauncher::Output {
-  Output(WorkerId worker, std::string path, Logger& log)
-      : out(worker, "stdout", log), err(worker, "stderr", log), socket_path(std::move(path)) {}
+  Output(WorkerId worker, std::string path, Logger& log, Poster& to, std::weak_ptr<char> of)
+      : out(worker, "stdout", log),
+        err(worker, "stderr", log),
+        socket_path(std::move(path)),
+        poster(to),
+        launcher(std::move(of)) {}
+
+  // Runs `work` on the loop, unless the launcher is gone by then. On the watcher's thread, where it may be gone
+  // already.
+  void Post(std::function<void()> work) const {
+    poster.Post([alive = launcher, work = std::move(work)] {
+      if (!alive.expired()) work();
+    });
+  }
 
   WorkerOutput out;
   WorkerOutput err;
   std::string failure;  // why the helper could not start the worker
   const std::string socket_path;
+  Poster& poster;
+  const std::weak_ptr<char> launcher;
   Stream streams[4];
   bool over = false;
   bool listening = false;
@@ -197,7 +211,7 @@ absl::StatusOr<pid_t> PosixLauncher::Launch(const WorkerSpec& spec) {
   }
 
   WorkerId worker = spec.id;
-  auto output = std::make_shared<Output>(worker, WorkerSocketPath(options_.runtime_dir, worker), log_);
+  auto output = std::make_shared<Output>(worker, WorkerSocketPath(options_.runtime_dir, worker), log_, poster_, alive_);
   Output& to = *output;
   processes_[worker] = Process{.pid = *pid, .output = output};
   WatchStream(output, to.streams[0], std::move(out->read), [&to](absl::string_view data) { to.out.Append(data); });
@@ -206,7 +220,7 @@ absl::StatusOr<pid_t> PosixLauncher::Launch(const WorkerSpec& spec) {
               [&to](absl::string_view data) { absl::StrAppend(&to.failure, data); });
   WatchStream(output, to.streams[3], std::move(ready->read), [this, &to, worker](absl::string_view data) {
     if (!absl::StrContains(data, '\n') || std::exchange(to.listening, true)) return;
-    PostToSelf([this, worker] { OnListening(worker); });
+    to.Post([this, worker] { OnListening(worker); });
   });
   // Last: from here on the watcher's thread may find it dead, and forget the others.
   WatchDeath(worker, std::move(output), std::move(pidfd));
@@ -229,25 +243,19 @@ void PosixLauncher::WatchStream(const std::shared_ptr<Output>& output, Stream& s
 }
 
 void PosixLauncher::WatchDeath(WorkerId worker, std::shared_ptr<Output> output, UniqueFd pidfd) {
-  auto on_dead = [this, worker, output = std::move(output)](int, uint32_t) {
+  auto on_dead = [this, &watcher = watcher_, worker, output = std::move(output)](int, uint32_t) {
     for (Stream& stream : output->streams) {
       stream.Drain();
-      watcher_.Forget(stream.watch);
+      watcher.Forget(stream.watch);
     }
     output->out.Finish();
     output->err.Finish();
     output->over = true;
     (void)unlink(output->socket_path.c_str());
-    PostToSelf([this, worker] { OnDead(worker); });
+    output->Post([this, worker] { OnDead(worker); });
     return Watcher::Next::kClose;
   };
   watcher_.Watch(std::move(pidfd), EPOLLIN, std::move(on_dead));
-}
-
-void PosixLauncher::PostToSelf(std::function<void()> work) {
-  poster_.Post([alive = std::weak_ptr<char>(alive_), work = std::move(work)] {
-    if (!alive.expired()) work();
-  });
 }
 
 void PosixLauncher::OnListening(WorkerId worker) {

@@ -65,7 +65,6 @@ class PosixLauncher final : public WorkerLauncher {
   void WatchStream(const std::shared_ptr<Output>& output, Stream& stream, UniqueFd fd,
                    std::function<void(absl::string_view)> take);
   void WatchDeath(WorkerId worker, std::shared_ptr<Output> output, UniqueFd pidfd);
-  void PostToSelf(std::function<void()> work);
   void OnListening(WorkerId worker);
   void OnDead(WorkerId worker);
   // Whether a process of our control group was killed for lack of memory that was not accounted for yet.
@@ -79,7 +78,7 @@ class PosixLauncher final : public WorkerLauncher {
   absl::flat_hash_map<WorkerId, Process> processes_;
   std::string oom_file_;    // empty: none can be read
   uint64_t oom_kills_ = 0;  // those accounted for
-  // What was posted by the watcher's thread asks whether the launcher is still there.
+  // What the watcher's thread posted asks whether the launcher is still there.
   std::shared_ptr<char> alive_ = std::make_shared<char>();
 };
 
