@@ -163,6 +163,7 @@ void Link::OnWritten(bool ok) {
     if (!ok) unwritten_.clear();
     if (unwritten_.empty()) {
       writing_ = false;
+      progress_.NotifyAll();
       if (closing_) FinishLocked();
       return;
     }
@@ -171,6 +172,13 @@ void Link::OnWritten(bool ok) {
     if (!unwritten_.empty()) options.set_buffer_hint();
   }
   arbiter_->stream.Write(bytes, options, &written_);
+}
+
+void Link::Flush() {
+  MutexLock lock(mutex_);
+  auto deadline = std::chrono::steady_clock::now() + kFlushTime;
+  while (writing_ && progress_.WaitUntil(lock, deadline)) {
+  }
 }
 
 void Link::ExpectEnd() {
@@ -182,7 +190,7 @@ void Link::FinishLocked() {
   arbiter_->finished = [this](bool) {
     MutexLock lock(mutex_);
     finished_ = true;
-    finished_changed_.NotifyAll();
+    progress_.NotifyAll();
   };
   arbiter_->stream.Finish(grpc::Status::OK, &arbiter_->finished);
 }
@@ -195,7 +203,7 @@ bool Link::Close() {
       if (!writing_) FinishLocked();
       auto deadline = std::chrono::steady_clock::now() + kCloseGrace;
       while (!finished_) {
-        if (!finished_changed_.WaitUntil(lock, deadline)) return false;
+        if (!progress_.WaitUntil(lock, deadline)) return false;
       }
     }
   }

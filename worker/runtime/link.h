@@ -34,6 +34,8 @@ class Link final : public FrameSink {
 
   // How long running calls and close() may take once the arbiter is gone.
   static constexpr std::chrono::milliseconds kLostGrace{1000};
+  // How long Flush waits for an arbiter that does not read.
+  static constexpr std::chrono::milliseconds kFlushTime{1000};
   // How long Close waits for the arbiter to take the last frames.
   static constexpr std::chrono::milliseconds kCloseGrace{5000};
 
@@ -48,6 +50,9 @@ class Link final : public FrameSink {
 
   // Any thread. Frames keep their order per thread. Before the arbiter attached, and once it is gone, they are dropped.
   void Send(const v1::WorkerFrame& frame) override;
+
+  // Waits until what was sent is on the socket, so that it outlives a crash; at most kFlushTime. Not the I/O thread.
+  void Flush();
 
   // From here on the arbiter may close its half without being taken for lost. Any thread.
   void ExpectEnd();
@@ -93,7 +98,7 @@ class Link final : public FrameSink {
   std::unique_ptr<Attachment> arbiter_;  // written once, on the I/O thread, before attached_
 
   Mutex mutex_;
-  Condition finished_changed_;
+  Condition progress_;  // a write or the stream has ended
   bool attached_ ABSL_GUARDED_BY(mutex_) = false;
   bool lost_ ABSL_GUARDED_BY(mutex_) = false;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;

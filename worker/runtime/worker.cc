@@ -112,6 +112,7 @@ void Worker::Load(const v1::AppSpec& spec) {
   v1::WorkerFrame starting;
   starting.mutable_app_starting()->set_app(spec.name());
   link_.Send(starting);
+  link_.Flush();  // if this app takes the process down, the arbiter knows which one it was
 
   auto start = std::chrono::steady_clock::now();
   std::optional<v1::Error> error = host_.Load(spec);
