@@ -35,6 +35,9 @@ class Diagnostics {
   void Add(const std::string& path, absl::string_view message);
   void AddAt(const Place& place, absl::string_view path, absl::string_view message);
 
+  // Nothing is known of the value at `path`: it may have been meant by something that is wrong elsewhere.
+  void Doubt(const std::string& path) { wrong_.insert(path); }
+
   // Whether the value at `path` is known to be wrong, so that nothing can be concluded from it.
   bool Has(const std::string& path) const { return wrong_.count(path) != 0; }
 

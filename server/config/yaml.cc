@@ -57,9 +57,7 @@ class Reader {
       if (!ReadKey(entry.first, path, seen, key)) continue;
       Key field = FindKey(*message.GetDescriptor(), key);
       if (!field.field) {
-        diagnostics_.AddAt(
-            place, path,
-            absl::StrCat("unknown key ", Quoted(key), UnknownKeyHint(*message.GetDescriptor(), key, entry.second)));
+        UnknownKey(place, path, *message.GetDescriptor(), key, entry.second);
         continue;
       }
       std::string child = path.empty() ? key : absl::StrCat(path, ".", key);
@@ -86,11 +84,21 @@ class Reader {
     return false;
   }
 
-  static std::string UnknownKeyHint(const Descriptor& type, const std::string& key, const YAML::Node& value) {
-    if (value.IsMap() && type.FindFieldByName(key)) return "; write its keys here, without this heading";
+  void UnknownKey(const Place& place, const std::string& path, const Descriptor& type, const std::string& key,
+                  const YAML::Node& value) {
+    std::string unknown = absl::StrCat("unknown key ", Quoted(key));
+    if (value.IsMap() && type.FindFieldByName(key)) {
+      return diagnostics_.AddAt(place, path, absl::StrCat(unknown, "; write its keys here, without this heading"));
+    }
     std::vector<std::string> names;
     for (const Key& known : KeysOf(type)) names.push_back(known.name());
-    return DidYouMean(key, names);
+    diagnostics_.AddAt(place, path, absl::StrCat(unknown, DidYouMean(key, names)));
+    // What was meant is not also missing.
+    std::string meant = Nearest(key, names);
+    std::string child = path.empty() ? meant : absl::StrCat(path, ".", meant);
+    if (!meant.empty() && diagnostics_.PlaceOf(child).text == diagnostics_.PlaceOf(path).text) {
+      diagnostics_.Doubt(child);
+    }
   }
 
   void ReadField(const YAML::Node& node, const std::string& path, const FieldDescriptor& field, Message& message) {

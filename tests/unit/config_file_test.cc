@@ -175,6 +175,16 @@ TEST(File, ConcludesNothingFromAValueThatIsWrong) {
   // Not also: 3 workers are more than the pool has.
   EXPECT_THAT(File("workers: x\napps: ['a:B:3']\n").Errors(),
               ElementsAre("f:1:1: workers: \"x\" is not a whole number"));
+  // Not also: no apps, no name.
+  EXPECT_THAT(File("aps: [a:B]\n").Errors(), ElementsAre("f:1:1: unknown key \"aps\"; did you mean \"apps\"?"));
+  EXPECT_THAT(File("pools: [{nam: p, apps: [a:B]}]\n").Errors(),
+              ElementsAre("f:1:10: pools[0]: unknown key \"nam\"; did you mean \"name\"?"));
+  // A wrong value that a flag replaces is still an error, and the flag's value is checked.
+  TestWorld replaced = File("workers: x\napps: ['a:B:3']\n");
+  replaced.args = {"--workers=2"};
+  EXPECT_THAT(replaced.Errors(), ElementsAre("f:1:1: workers: \"x\" is not a whole number",
+                                             "f:2:8: apps[0].workers: 3 is more than the pool \"default\" has: "
+                                             "workers is 2"));
 }
 
 TEST(File, ThatCannotBeReadIsNamedWithTheReason) {
