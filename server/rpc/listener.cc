@@ -16,8 +16,8 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "server/loop/check.h"
+#include "server/loop/mutex.h"
 #include "server/rpc/runtime_dir.h"
 
 namespace dirty {
@@ -69,7 +69,7 @@ class Listener::Connections {
   }
 
   void SetAllowed(std::vector<uid_t> uids, std::vector<gid_t> gids) {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     uids_ = std::move(uids);
     gids_ = std::move(gids);
   }
@@ -78,22 +78,21 @@ class Listener::Connections {
   void Stop() {
     int64_t unlogged;
     {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       stopped_ = true;
-      auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return handing_over_ == 0; };
-      mutex_.Await(absl::Condition(&idle));
+      while (handing_over_ > 0) idle_.Wait(&mutex_);
       unlogged = std::exchange(unlogged_, 0);
     }
     if (unlogged > 0) LogUnlogged(unlogged);
   }
 
   void ShutdownAll() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     for (int fd : kept_) shutdown(fd, SHUT_RDWR);
   }
 
   size_t count() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return kept_.size();
   }
 
@@ -101,7 +100,7 @@ class Listener::Connections {
   // Gives the connection to gRPC, unless Stop came.
   static void HandOver(const std::shared_ptr<Connections>& self, const Socket& socket, UniqueFd fd, UniqueFd kept) {
     {
-      absl::MutexLock lock(&self->mutex_);
+      MutexLock lock(&self->mutex_);
       if (self->stopped_) return;
       ++self->handing_over_;
       self->kept_.insert(kept.get());
@@ -109,15 +108,15 @@ class Listener::Connections {
     // gRPC shuts a connection down before it closes it, which is a hang-up here too. Kept descriptors leave the set
     // before they are closed, so that no number in it is ever another's.
     self->watcher_.Watch(std::move(kept), EPOLLRDHUP, [self](int gone, uint32_t) {
-      absl::MutexLock lock(&self->mutex_);
+      MutexLock lock(&self->mutex_);
       self->kept_.erase(gone);
       return Watcher::Next::kClose;
     });
     ExternalConnectionAcceptor::NewConnectionParameters connection;
     connection.fd = fd.Release();
     socket.acceptor->HandleNewConnection(&connection);
-    absl::MutexLock lock(&self->mutex_);
-    --self->handing_over_;
+    MutexLock lock(&self->mutex_);
+    if (--self->handing_over_ == 0) self->idle_.NotifyAll();
   }
 
   // Whether the peer may connect; if not, says so.
@@ -127,7 +126,7 @@ class Listener::Connections {
     DIRTY_CHECK(getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0, "SO_PEERCRED of ", socket.path);
     int64_t unlogged;
     {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       if (socket.admin ? peer.uid == 0 || peer.uid == own_uid_ : Allowed(peer)) return true;
       absl::Time now = clock_.Now();
       if (now - second_ >= absl::Seconds(1)) {
@@ -171,7 +170,8 @@ class Listener::Connections {
   Logger& log_;
   const uid_t own_uid_ = geteuid();
   bool starved_ = false;  // of the watcher's thread
-  absl::Mutex mutex_;
+  Mutex mutex_;
+  Condition idle_;  // handing_over_ became 0
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   int handing_over_ ABSL_GUARDED_BY(mutex_) = 0;  // connections that gRPC is being given
   absl::flat_hash_set<int> kept_ ABSL_GUARDED_BY(mutex_);

@@ -23,7 +23,7 @@ namespace dirty {
 namespace {
 
 constexpr char kLockName[] = "dirty.lock";
-constexpr char kWorkerDirName[] = "workers";
+constexpr char kWorkersName[] = "workers";  // made by PrepareWorkersDirectory
 constexpr char kMadeMark[] = "made the directory\n";
 // How often the directory or its lock may vanish under us because another dirtyd stops.
 constexpr int kAttempts = 10;
@@ -251,33 +251,14 @@ absl::Status RuntimeDir::Lock() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> RuntimeDir::MakeWorkerDir(uid_t uid, gid_t gid) {
-  std::string path = absl::StrCat(path_, "/", kWorkerDirName);
-  auto error = [&path](absl::string_view what) {
-    return absl::FailedPreconditionError(absl::StrCat("cannot use the workers' directory ", path, ": ", what, ": ",
-                                                      strerror(errno), "; ", We(), "; remove it, ", kOther));
-  };
-  if (mkdirat(directory_.get(), kWorkerDirName, 0700) != 0 && errno != EEXIST) return error("cannot create it");
-  // Not through a link: the directory belongs to the workers' user, and so does what is in it.
-  UniqueFd made(openat(directory_.get(), kWorkerDirName, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
-  if (!made.ok()) return error("cannot open it");
-  if (!ClearOfSockets(made.get())) {
-    errno = ENOTEMPTY;
-    return error("other things than sockets are in it");
-  }
-  if (fchmod(made.get(), 0700) != 0) return error("cannot set its mode");
-  if (fchown(made.get(), uid, gid) != 0) return error("cannot give it to the workers' user");
-  return path;
-}
-
 RuntimeDir::~RuntimeDir() { Remove(); }
 
 void RuntimeDir::Remove() {
   if (!lock_.ok()) return;
-  UniqueFd workers(openat(directory_.get(), kWorkerDirName, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  UniqueFd workers(openat(directory_.get(), kWorkersName, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
   if (workers.ok()) {
     ClearOfSockets(workers.get());
-    unlinkat(directory_.get(), kWorkerDirName, AT_REMOVEDIR);
+    unlinkat(directory_.get(), kWorkersName, AT_REMOVEDIR);
   }
   for (const std::string& socket : sockets_) {
     // Elsewhere our lock guards nothing: what is there now may be another's.

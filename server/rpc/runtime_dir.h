@@ -34,12 +34,8 @@ class RuntimeDir {
 
   const std::string& path() const { return path_; }
 
-  // Makes `<path>/workers`, the 0700 directory of the workers' sockets, for `uid` and `gid` (-1: our own), and clears
-  // sockets of a killed dirtyd's workers from it; other things in it are an error. Returns its path.
-  absl::StatusOr<std::string> MakeWorkerDir(uid_t uid, gid_t gid);
-
-  // Removes its own sockets from it, the workers' directory, the lock, and itself if a dirtyd made it and nothing else
-  // is there. Errors are of no use then. Idempotent.
+  // Removes its own sockets from it, the folder of the workers' sockets, the lock, and itself if a dirtyd made it and
+  // nothing else is there. Errors are of no use then. Idempotent.
   void Remove();
 
  private:
@@ -47,7 +43,6 @@ class RuntimeDir {
 
   absl::Status Open();
   absl::Status Lock();
-  absl::Status ClearSockets();
 
   std::string path_;
   std::vector<std::string> sockets_;
