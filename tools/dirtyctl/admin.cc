@@ -1,0 +1,217 @@
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_format.h>
+#include <google/protobuf/util/json_util.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+#include <iostream>
+#include <optional>
+
+#include "client/cpp/socket.h"
+#include "dirty/v1/admin.grpc.pb.h"
+#include "tools/dirtyctl/commands.h"
+#include "tools/dirtyctl/report.h"
+#include "tools/dirtyctl/status_table.h"
+
+namespace dirty::ctl {
+namespace {
+
+using client::internal::Connection;
+using client::internal::UniqueFd;
+
+constexpr absl::Duration kAnswerTime = absl::Seconds(10);
+constexpr absl::Duration kReplacingTime = absl::Hours(1);  // apps may take their whole boot_timeout, one after another
+
+// proto3 JSON with the names of the .proto files and with defaults.
+std::string ToJson(const google::protobuf::Message& message, bool lines) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  options.always_print_primitive_fields = true;
+  options.add_whitespace = lines;
+  std::string text;
+  (void)google::protobuf::util::MessageToJsonString(message, &text, options);
+  if (!lines) text += "\n";
+  return text;
+}
+
+// One connection to the Admin service, for one command.
+class AdminSession {
+ public:
+  AdminSession(const Arguments& arguments, std::shared_ptr<Connection> connection)
+      : arguments_(arguments), connection_(std::move(connection)), stub_(v1::Admin::NewStub(connection_->channel())) {}
+
+  int Run() {
+    const std::string& name = arguments_.command->name;
+    if (name == "status") return Status();
+    if (name == "reload") return Reload();
+    if (name == "restart") return Restart();
+    if (name == "scale") return Scale();
+    if (name == "cancel") return Cancel();
+    if (name == "watch") return Watch();
+    if (name == "metrics") return Metrics();
+    if (name == "reopen-logs") return ReopenLogs();
+    if (name == "log-level") return SetLogLevel();
+    return Shutdown();
+  }
+
+ private:
+  // Calls `method`; with --json prints the answer, else what `words` makes of it.
+  template <typename Request, typename Response, typename Words>
+  int Ask(grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+          const Request& request, absl::Duration time, Words words) {
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(absl::Now() + time));
+    Response response;
+    const grpc::Status status = (stub_.get()->*method)(&context, request, &response);
+    if (!status.ok()) return Fail(status, connection_->path());
+    std::cout << (arguments_.Has("json") ? ToJson(response, true) : words(response)) << std::flush;
+    return kDone;
+  }
+
+  int Status() {
+    return Ask(&v1::Admin::Stub::Status, v1::StatusRequest(), kAnswerTime,
+               [](const v1::StatusResponse& status) { return StatusTable(status, absl::Now()); });
+  }
+
+  int Reload() {
+    return Ask(&v1::Admin::Stub::Reload, v1::ReloadRequest(), kReplacingTime, [](const v1::ReloadResponse& done) {
+      std::string text = absl::StrCat("reloaded, generation ", done.generation(), "\n");
+      for (const std::string& change : done.changes()) absl::StrAppend(&text, "  ", change, "\n");
+      for (const std::string& change : done.needs_restart()) {
+        absl::StrAppend(&text, "  needs a restart of dirtyd: ", change, "\n");
+      }
+      return text;
+    });
+  }
+
+  int Restart() {
+    v1::RestartRequest request;
+    if (!arguments_.operands.empty()) {
+      absl::StatusOr<unsigned> worker = ParseNumber("WORKER_ID", arguments_.operands[0]);
+      if (!worker.ok()) return FailUsage(worker.status().message());
+      if (*worker == 0) return FailUsage("worker ids start at 1; without one every worker is replaced");
+      request.set_worker_id(*worker);
+    }
+    return Ask(&v1::Admin::Stub::Restart, request, kReplacingTime, [](const v1::RestartResponse& done) {
+      return absl::StrCat("workers replaced: ", done.replaced(), "\n");
+    });
+  }
+
+  int Scale() {
+    absl::StatusOr<unsigned> workers = ParseNumber("N", arguments_.operands[0]);
+    if (!workers.ok()) return FailUsage(workers.status().message());
+    v1::ScaleRequest request;
+    request.set_pool(arguments_.Get("pool"));
+    request.set_workers(*workers);
+    return Ask(&v1::Admin::Stub::Scale, request, kAnswerTime, [](const v1::ScaleResponse& done) {
+      return absl::StrCat("workers: ", done.previous_workers(), " -> ", done.workers(), "\n");
+    });
+  }
+
+  int Cancel() {
+    v1::CancelRequest request;
+    request.set_call_id(arguments_.operands[0]);
+    return Ask(&v1::Admin::Stub::Cancel, request, kAnswerTime, [](const v1::CancelResponse& done) {
+      return std::string(done.was_running() ? "it was running and is asked to stop\n"
+                                            : "it was waiting and is dropped\n");
+    });
+  }
+
+  int Metrics() {
+    return Ask(&v1::Admin::Stub::Metrics, v1::MetricsRequest(), kAnswerTime,
+               [](const v1::MetricsResponse& metrics) { return metrics.text(); });
+  }
+
+  int ReopenLogs() {
+    return Ask(&v1::Admin::Stub::ReopenLogs, v1::ReopenLogsRequest(), kAnswerTime,
+               [](const v1::ReopenLogsResponse&) { return std::string("log files are reopened\n"); });
+  }
+
+  int SetLogLevel() {
+    v1::SetLogLevelRequest request;
+    request.set_level(arguments_.operands[0]);
+    return Ask(&v1::Admin::Stub::SetLogLevel, request, kAnswerTime, [&](const v1::SetLogLevelResponse& done) {
+      return absl::StrCat("log level: ", done.previous_level(), " -> ", request.level(), "\n");
+    });
+  }
+
+  int Watch() {
+    grpc::ClientContext context;
+    auto reader = stub_->Watch(&context, v1::WatchRequest());
+    v1::Event event;
+    while (reader->Read(&event)) {
+      if (arguments_.Has("json")) {
+        std::cout << ToJson(event, false) << std::flush;
+        continue;
+      }
+      if (event.missed() != 0) std::cout << "(" << event.missed() << " events missed)\n";
+      const absl::Time time = absl::FromUnixSeconds(event.time().seconds()) + absl::Nanoseconds(event.time().nanos());
+      std::cout << absl::FormatTime("%H:%M:%E3S", time, absl::LocalTimeZone()) << "  " << event.message() << std::endl;
+    }
+    const grpc::Status status = reader->Finish();
+    return status.ok() ? kDone : Fail(status, connection_->path());
+  }
+
+  // Asks for it, then waits for the end of the process, or of the connection where its pid means nothing to us.
+  int Shutdown() {
+    const absl::Duration wait = arguments_.GetDuration("wait", absl::Minutes(2));
+    const pid_t pid = connection_->PeerPid();
+    const UniqueFd process(pid > 0 ? static_cast<int>(syscall(SYS_pidfd_open, pid, 0)) : -1);
+    const absl::Time start = absl::Now();
+    v1::ShutdownRequest request;
+    request.set_immediate(arguments_.Has("now"));
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(start + kAnswerTime));
+    v1::ShutdownResponse response;
+    const grpc::Status status = stub_->Shutdown(&context, request, &response);
+    // It may be gone before its answer is here.
+    if (!status.ok() && !(status.error_code() == grpc::StatusCode::UNAVAILABLE && !connection_->Alive())) {
+      return Fail(status, connection_->path());
+    }
+    const auto milliseconds = static_cast<int>(std::min<int64_t>(absl::ToInt64Milliseconds(wait), INT_MAX));
+    bool gone;
+    if (process) {
+      pollfd events{.fd = process.get(), .events = POLLIN, .revents = 0};
+      gone = poll(&events, 1, milliseconds) > 0;
+    } else {
+      gone = connection_->WaitForHangUp(std::chrono::milliseconds(milliseconds));
+    }
+    const std::string who = pid > 0 ? absl::StrCat("dirtyd (pid ", pid, ")") : "dirtyd";
+    const std::string time = absl::StrFormat("%.1f s", absl::ToDoubleSeconds(absl::Now() - start));
+    if (!gone) {
+      std::cerr << "dirtyctl: " << who << " is shutting down but still there after " << time
+                << ": it waits for running calls (--now does not)\n";
+      return kFailed;
+    }
+    std::cout << who << " is gone, after " << time << "\n";
+    return kDone;
+  }
+
+  const Arguments& arguments_;
+  const std::shared_ptr<Connection> connection_;
+  const std::unique_ptr<v1::Admin::Stub> stub_;
+};
+
+}  // namespace
+
+int RunAdmin(const Arguments& arguments) {
+  if (arguments.command->name == "top") {
+    std::cerr << "dirtyctl: UNIMPLEMENTED: top is not built yet; see dirtyctl status\n";
+    return kFailed;
+  }
+  auto connection = Connect(arguments, "admin-socket", "DIRTY_ADMIN_SOCKET", "admin.sock");
+  if (!connection.ok()) return Fail(connection.error());
+  return AdminSession(arguments, *std::move(connection)).Run();
+}
+
+client::Outcome<std::shared_ptr<Connection>> Connect(const Arguments& arguments, const char* flag, const char* env,
+                                                     const char* file) {
+  const absl::Duration time = arguments.GetDuration("connect-timeout", absl::Seconds(1));
+  client::internal::Connector connector(client::internal::SocketPaths(arguments.Get(flag), env, file));
+  return connector.Get(client::internal::Clock::now() + absl::ToChronoNanoseconds(time), {});
+}
+
+}  // namespace dirty::ctl

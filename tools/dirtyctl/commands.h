@@ -1,0 +1,21 @@
+#ifndef DIRTY_TOOLS_DIRTYCTL_COMMANDS_H_
+#define DIRTY_TOOLS_DIRTYCTL_COMMANDS_H_
+
+// One function a command: runs it, prints, and returns the exit code.
+
+#include "client/cpp/connection.h"
+#include "tools/dirtyctl/arguments.h"
+
+namespace dirty::ctl {
+
+int RunCall(const Arguments& arguments);    // on the client socket
+int RunHealth(const Arguments& arguments);  // on the client socket
+int RunAdmin(const Arguments& arguments);   // every other command, on the admin socket
+
+// Connects to the socket that `flag` names, else to the usual ones, within --connect-timeout.
+client::Outcome<std::shared_ptr<client::internal::Connection>> Connect(const Arguments& arguments, const char* flag,
+                                                                       const char* env, const char* file);
+
+}  // namespace dirty::ctl
+
+#endif  // DIRTY_TOOLS_DIRTYCTL_COMMANDS_H_

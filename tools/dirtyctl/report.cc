@@ -1,0 +1,75 @@
+#include "tools/dirtyctl/report.h"
+
+#include <absl/status/status.h>
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_split.h>
+
+#include <iostream>
+
+#include "client/cpp/errors.h"
+#include "client/cpp/socket.h"
+
+namespace dirty::ctl {
+namespace {
+
+void AppendLines(std::string& text, absl::string_view title, absl::string_view lines) {
+  absl::StrAppend(&text, "\n  ", title, ":");
+  for (absl::string_view line : absl::StrSplit(lines, '\n', absl::SkipEmpty())) {
+    absl::StrAppend(&text, "\n    ", line);
+  }
+}
+
+}  // namespace
+
+std::string Describe(const client::Error& error) {
+  // Only the first line of a message belongs to the first line.
+  const std::size_t end = error.message.find('\n');
+  std::string text = absl::StrCat(std::string(client::ReasonName(error.reason)), ": ");
+  if (!error.exception_type.empty() && error.message.find(error.exception_type) != 0) {
+    absl::StrAppend(&text, error.exception_type, ": ");
+  }
+  absl::StrAppend(&text, error.message.substr(0, end));
+  if (end != std::string::npos) AppendLines(text, "more", error.message.substr(end + 1));
+  const char* separator = "\n  ";
+  auto add = [&](absl::string_view name, absl::string_view value) {
+    if (value.empty()) return;
+    absl::StrAppend(&text, separator, name, " ", value);
+    separator = ", ";
+  };
+  add("app", error.app);
+  add("action", error.action);
+  add("call", error.call_id);
+  if (error.worker_id != 0) add("worker", absl::StrCat(error.worker_id));
+  if (error.exit_code) add("exit code", absl::StrCat(*error.exit_code));
+  add("signal", error.signal);
+  if (error.timeout) add("limit", client::internal::Seconds(*error.timeout));
+  if (error.retry_delay) add("try again in", client::internal::Seconds(*error.retry_delay));
+  if (!error.traceback.empty()) AppendLines(text, "traceback", error.traceback);
+  if (!error.stderr_tail.empty()) {
+    std::string lines;
+    for (const std::string& line : error.stderr_tail) absl::StrAppend(&lines, line, "\n");
+    AppendLines(text, "last lines of its standard error", lines);
+  }
+  return text;
+}
+
+int Fail(const client::Error& error) {
+  std::cerr << "dirtyctl: " << Describe(error) << "\n";
+  return error.reason == client::Reason::kConnection ? kUnreachable : kFailed;
+}
+
+int Fail(const grpc::Status& status, const std::string& socket) {
+  if (!status.error_details().empty()) return Fail(client::internal::FromStatus(status, socket));
+  std::cerr << "dirtyctl: " << absl::StatusCodeToString(static_cast<absl::StatusCode>(status.error_code())) << ": "
+            << status.error_message() << " (" << socket << ")\n";
+  const bool no_answer = status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+                         status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
+  return no_answer ? kUnreachable : kFailed;
+}
+
+int FailUsage(absl::string_view message) {
+  std::cerr << "dirtyctl: " << message << "\n";
+  return kWrongUsage;
+}
+
+}  // namespace dirty::ctl
