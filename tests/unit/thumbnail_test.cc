@@ -207,6 +207,7 @@ TEST_F(ThumbnailTest, ManyThreadsAtOnceGetWhatOneGets) {
     alone.push_back(context.made().at(0));
   }
   std::vector<std::thread> threads;
+  threads.reserve(8);
   std::atomic<int> right = 0;
   for (int thread = 0; thread < 8; ++thread) {
     threads.emplace_back([&] {
