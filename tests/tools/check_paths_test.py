@@ -14,7 +14,7 @@ class FindingsIn(unittest.TestCase):
 
     def test_leaves_common_paths_alone(self) -> None:
         for path in (
-            "/run/dirty/dirty.sock", "/usr/share/grpc-proto", "/tmp/x", "/dev/null", "/srv/gpu/bin/python",
+            "/run/dirty/dirty.sock", "/usr/share/grpc-proto", "/tmp/x", "/home/me/app", "/dev/null", "/srv/gpu/bin/python",
             "${CMAKE_BINARY_DIR}/build/release", "build/release/bin", "./build/tools", "https://a.dev/work/main",
         ):  # fmt: skip
             self.assertEqual(paths.findings_in(f"see {path}"), [], path)
