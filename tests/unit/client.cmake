@@ -4,6 +4,11 @@ dirty_test(
           ${CMAKE_CURRENT_LIST_DIR}/client_fake_arbiter.cc
   LIBS dirty::client dirty::proto
   PCH)
+dirty_test(
+  NAME dirtyctl_test
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/client_ctl_test.cc ${CMAKE_CURRENT_LIST_DIR}/client_fake_arbiter.cc
+  LIBS dirty_ctl
+  PCH)
 
 # The installed package, used from outside the tree.
 set(_dirty_consumer_flags)
