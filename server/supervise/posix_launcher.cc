@@ -87,7 +87,10 @@ void KillGroup(pid_t pid) {
 
 // Variables with which systemd talks to dirtyd alone, and those that only a worker's own user has.
 bool IsForDirtydOnly(absl::string_view name, bool other_user) {
-  if (name == "NOTIFY_SOCKET" || absl::StartsWith(name, "LISTEN_") || absl::StartsWith(name, "WATCHDOG_")) return true;
+  for (absl::string_view systemds : {"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES",
+                                     "WATCHDOG_USEC", "WATCHDOG_PID"}) {
+    if (name == systemds) return true;
+  }
   return other_user && (name == "HOME" || name == "USER" || name == "LOGNAME");
 }
 

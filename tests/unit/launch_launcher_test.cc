@@ -216,18 +216,27 @@ TEST_F(PosixLauncherTest, KillsAtAnyMoment) {
 }
 
 TEST_F(PosixLauncherTest, EnvironmentIsExact) {
-  options_.environment = {"PATH=/usr/bin:/bin",   "LANG=C",          "OVERRIDDEN=by dirtyd",
-                          "NOTIFY_SOCKET=/run/x", "LISTEN_FDS=3",    "LISTEN_PID=1",
-                          "LISTEN_FDNAMES=a:b",   "WATCHDOG_USEC=1", "WATCHDOG_PID=1",
-                          "EQUALS=a=b",           "EMPTY=",          "DIRTY_WORKER_ID=nonsense"};
+  options_.environment = {"PATH=/usr/bin:/bin",
+                          "LANG=C",
+                          "OVERRIDDEN=by dirtyd",
+                          "NOTIFY_SOCKET=/run/x",
+                          "LISTEN_FDS=3",
+                          "LISTEN_PID=1",
+                          "LISTEN_FDNAMES=a:b",
+                          "WATCHDOG_USEC=1",
+                          "WATCHDOG_PID=1",
+                          "EQUALS=a=b",
+                          "LISTEN_ADDRESS=kept",
+                          "EMPTY=",
+                          "DIRTY_WORKER_ID=nonsense"};
   pool_.env = {{"OVERRIDDEN", "by the pool"}, {"CUDA_VISIBLE_DEVICES", "{worker_index}"}};
   apps_.resize(1);
   apps_[0].env = {{"OF_APP", "a{worker_index}b{worker_index}"}};
   Launch({"env"});
   EXPECT_EQ(WaitForExit().exit_code, 0);
   EXPECT_THAT(Stdout(), UnorderedElementsAre("PATH=/usr/bin:/bin", "LANG=C", "OVERRIDDEN=by the pool", "EQUALS=a=b",
-                                             "EMPTY=", "CUDA_VISIBLE_DEVICES=7", "OF_APP=a7b7", "DIRTY_WORKER_ID=1",
-                                             "DIRTY_READY_FD=3",
+                                             "LISTEN_ADDRESS=kept", "EMPTY=", "CUDA_VISIBLE_DEVICES=7", "OF_APP=a7b7",
+                                             "DIRTY_WORKER_ID=1", "DIRTY_READY_FD=3",
                                              absl::StrCat("DIRTY_WORKER_SOCKET=", WorkerSocketPath(folder_.path(), 1)),
                                              absl::StrCat("DIRTY_SOCKET=", folder_ / "dirty.sock")));
 }
