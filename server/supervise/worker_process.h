@@ -14,10 +14,9 @@
 #include "absl/strings/string_view.h"
 #include "dirty/v1/call.pb.h"
 #include "server/config/settings.h"
+#include "server/dispatch/dispatcher.h"
 
 namespace dirty {
-
-using WorkerId = uint32_t;  // grows, never reused; 0: none
 
 // One worker process to be. Immutable.
 struct WorkerSpec {
@@ -84,6 +83,8 @@ class WorkerLinks {
   virtual void Ping(WorkerId worker, uint64_t sequence) = 0;
   virtual void Drain(WorkerId worker) = 0;
   virtual void DumpStacks(WorkerId worker, uint64_t call) = 0;
+  // The dispatcher's way to the worker; valid until Close.
+  virtual WorkerPort* Port(WorkerId worker) = 0;
   // Cancels the stream, if there is one; no more events of it.
   virtual void Close(WorkerId worker) = 0;
 };

@@ -1,0 +1,162 @@
+#include "server/arbiter.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "server/dispatch/errors.h"
+#include "server/dispatch/proto_time.h"
+
+namespace dirty {
+namespace {
+
+constexpr uint32_t kProtocolVersion = 1;
+// At the end of the grace: for workers that have nothing to run, to close their apps.
+constexpr absl::Duration kLastClose = absl::Seconds(1);
+
+}  // namespace
+
+Arbiter::Arbiter(TimerQueue& timers, WorkerLauncher& launcher, WorkerLinks& links, Logger& log, Options options,
+                 Hooks hooks)
+    : timers_(timers),
+      log_(log),
+      options_(std::move(options)),
+      hooks_(std::move(hooks)),
+      started_at_(timers.Now()),
+      started_wall_(absl::Now()),
+      dispatcher_(timers, *this, {.id_prefix = options_.id_prefix}),
+      supervisor_(timers, launcher, links, dispatcher_, *this, log, options_.chance) {}
+
+void Arbiter::Start(const Settings& settings) {
+  settings_ = settings;
+  dispatcher_.Configure(settings.pools, settings.max_message_size);
+  supervisor_.Configure(settings);
+}
+
+// --- Shutdown ---
+
+void Arbiter::Shutdown(bool immediate, absl::string_view why) {
+  if (shutdown_ == ShutdownPhase::kStopped) return;
+  if (shutdown_ == ShutdownPhase::kNone) {
+    log_.Info(absl::StrCat("shutting down", immediate ? " at once" : ""), {{"because", std::string(why)}});
+  } else if (!immediate) {
+    log_.Info("shutting down at once: asked twice", {{"because", std::string(why)}});
+    immediate = true;
+  }
+  if (immediate) {
+    timers_.Cancel(grace_timer_);
+    shutdown_ = ShutdownPhase::kStopping;
+    dispatcher_.CloseAdmission();
+    dispatcher_.EndAllCalls();
+    supervisor_.Stop();
+    supervisor_.KillAll("shutdown");
+  } else {
+    shutdown_ = ShutdownPhase::kFinishing;
+    grace_timer_ = timers_.ScheduleIn(settings_.graceful_timeout, [this] {
+      grace_timer_ = 0;
+      OnGraceOver();
+    });
+    dispatcher_.CloseAdmission();
+  }
+  if (hooks_.on_changed) hooks_.on_changed();
+}
+
+void Arbiter::OnAllCallsEnded() {
+  if (shutdown_ == ShutdownPhase::kFinishing) StopWorkers();
+}
+
+void Arbiter::StopWorkers() {
+  shutdown_ = ShutdownPhase::kStopping;
+  supervisor_.Stop();
+}
+
+void Arbiter::OnGraceOver() {
+  log_.Warning(absl::StrCat("graceful_timeout of ", errors::Seconds(settings_.graceful_timeout),
+                            " is over: ending what still runs"));
+  dispatcher_.EndAllCalls();
+  StopWorkers();
+  grace_timer_ = timers_.ScheduleIn(kLastClose, [this] {
+    grace_timer_ = 0;
+    supervisor_.KillAll("shutdown");
+  });
+}
+
+void Arbiter::OnWorkersStopped() {
+  if (shutdown_ == ShutdownPhase::kStopped) return;
+  shutdown_ = ShutdownPhase::kStopped;
+  timers_.Cancel(grace_timer_);
+  if (hooks_.on_stopped) hooks_.on_stopped();
+}
+
+// --- Looking ---
+
+void Arbiter::OnSupervisorChanged() {
+  bool tried = supervisor_.EveryAppTried() && supervisor_.ReadyWorkers() >= 1;
+  bool complete = supervisor_.ReadyWorkers() == supervisor_.DesiredWorkers();
+  bool disabled = supervisor_.DesiredWorkers() == 0;
+  if (!ready_ && shutdown_ == ShutdownPhase::kNone && (disabled || (tried && complete))) {
+    ready_ = true;
+    v1::StatusResponse status = Status();
+    auto good = std::count_if(status.apps().begin(), status.apps().end(),
+                              [](auto& app) { return app.state() == v1::AppStatus::READY; });
+    std::string apps = good == status.apps_size() ? absl::StrCat(good) : absl::StrCat(good, "/", status.apps_size());
+    log_.Info(disabled ? std::string("ready: workers is 0, calls get NO_WORKERS")
+                       : absl::StrCat("ready: ", supervisor_.ReadyWorkers(), "/", supervisor_.DesiredWorkers(),
+                                      " workers, ", apps, status.apps_size() == 1 ? " app, " : " apps, ",
+                                      errors::Seconds(timers_.Now() - started_at_)));
+  }
+  if (hooks_.on_changed) hooks_.on_changed();
+}
+
+void Arbiter::OnCallRecord(const CallRecord& record) {
+  bool failed = record.error != nullptr;
+  bool slow = record.ran >= record.slow_call;
+  LogLevel level = failed || slow ? LogLevel::kWarning : LogLevel::kDebug;
+  if (!log_.Enabled(level)) return;
+  std::string reason = failed ? std::string(errors::ReasonName(record.error->reason())) : slow ? "slow" : "ok";
+  log_.Log(level,
+           failed ? "call failed"
+           : slow ? "slow call"
+                  : "call",
+           {{"call", std::string(record.call_id)},
+            {"request", std::string(record.request_id)},
+            {"app", std::string(record.app)},
+            {"action", std::string(record.action.substr(0, 256))},
+            {"worker", absl::StrCat(record.worker)},
+            {"waited", errors::Seconds(record.waited)},
+            {"ran", errors::Seconds(record.ran)},
+            {"reason", reason}});
+}
+
+v1::StatusResponse Arbiter::Status() const {
+  v1::StatusResponse status;
+  status.set_version(options_.version);
+  status.set_protocol_version(kProtocolVersion);
+  status.set_pid(options_.pid);
+  status.set_state(shutting_down()               ? v1::StatusResponse::SHUTTING_DOWN
+                   : supervisor_.EveryAppTried() ? v1::StatusResponse::RUNNING
+                                                 : v1::StatusResponse::STARTING);
+  ToProto(started_wall_, status.mutable_start_time());
+  supervisor_.Describe(status);
+  for (v1::WorkerStatus& worker : *status.mutable_workers()) dispatcher_.Describe(worker);
+  for (v1::AppStatus& app : *status.mutable_apps()) dispatcher_.Describe(app);
+  return status;
+}
+
+std::optional<bool> Arbiter::Serving(absl::string_view service) const {
+  if (service.empty()) return true;
+  if (service == "dirty.v1.Arbiter") {
+    return !shutting_down() && supervisor_.EveryAppTried() && supervisor_.AnyAppReady();
+  }
+  std::optional<bool> app = supervisor_.HasReadyWorker(service);
+  if (app.has_value() && shutting_down()) return false;
+  return app;
+}
+
+std::string Arbiter::Title() const {
+  return absl::StrCat("dirtyd [", supervisor_.ReadyWorkers(), "/", supervisor_.DesiredWorkers(), " workers",
+                      shutting_down() ? ", shutting down" : "", "]");
+}
+
+}  // namespace dirty

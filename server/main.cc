@@ -1,0 +1,304 @@
+// dirtyd: wiring only. Builds everything from top to bottom, runs the loop, takes it down in the opposite order.
+
+#include <grp.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/resource_quota.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <climits>
+#include <cstdio>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "grpc/health/v1/health.pb.h"
+#include "grpc/reflection/v1/reflection.pb.h"
+#include "grpc/reflection/v1alpha/reflection.pb.h"
+#include "server/arbiter.h"
+#include "server/config/config.h"
+#include "server/loop/loop.h"
+#include "server/loop/process_signals.h"
+#include "server/loop/watcher.h"
+#include "server/observe/log.h"
+#include "server/observe/process_title.h"
+#include "server/rpc/admin.h"
+#include "server/rpc/execute.h"
+#include "server/rpc/health.h"
+#include "server/rpc/listener.h"
+#include "server/rpc/reflection.h"
+#include "server/rpc/runtime_dir.h"
+#include "server/supervise/grpc_links.h"
+#include "server/supervise/posix_launcher.h"
+#include "server/supervise/workers_directory.h"
+
+extern char** environ;
+
+namespace dirty {
+namespace {
+
+constexpr int kExitCannotStart = 1;
+constexpr int kExitUsage = 2;
+// gRPC's own limit is above ours, so that TOO_LARGE can be told.
+constexpr uint64_t kTransportRoom = 1 << 20;
+// At the end, for clients to take their answers; then their connections are cut.
+constexpr absl::Duration kLastAnswers = absl::Milliseconds(500);
+
+int Fail(int code, absl::string_view message) {
+  for (absl::string_view line : absl::StrSplit(message, '\n', absl::SkipEmpty())) {
+    fprintf(stderr, "dirtyd: %.*s\n", static_cast<int>(line.size()), line.data());
+  }
+  return code;
+}
+
+// Where this program's companions are: the same layout in the build tree and after an installation.
+std::string Prefix() {
+  std::error_code error;
+  std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  return self.parent_path().parent_path().string();
+}
+
+std::vector<std::string> Environment() {
+  std::vector<std::string> variables;
+  for (char** entry = environ; *entry != nullptr; ++entry) variables.emplace_back(*entry);
+  return variables;
+}
+
+ConfigContext MakeConfigContext(const std::string& prefix) {
+  ConfigContext context;
+  context.uid = geteuid();
+  std::error_code error;
+  context.working_directory = std::filesystem::current_path(error).string();
+  context.apps_folder = absl::StrCat(prefix, "/" DIRTY_APPS_DIR);
+  for (const std::string& entry : Environment()) {
+    std::pair<std::string, std::string> variable = absl::StrSplit(entry, absl::MaxSplits('=', 1));
+    context.variables.insert(variable);
+  }
+  context.read_file = ReadFile;
+  return context;
+}
+
+absl::StatusOr<std::optional<gid_t>> FindGroup(const std::string& name) {
+  if (name.empty()) return std::optional<gid_t>();
+  if (name.find_first_not_of("0123456789") == std::string::npos) {
+    return std::optional<gid_t>(static_cast<gid_t>(std::stoul(name)));
+  }
+  group* found = getgrnam(name.c_str());
+  if (found == nullptr) return absl::NotFoundError(absl::StrCat("socket_group: there is no group \"", name, "\""));
+  return std::optional<gid_t>(found->gr_gid);
+}
+
+class ArbiterHealth final : public HealthSource {
+ public:
+  explicit ArbiterHealth(const Arbiter& arbiter) : arbiter_(arbiter) {}
+  std::optional<bool> Serving(absl::string_view service) override { return arbiter_.Serving(service); }
+
+ private:
+  const Arbiter& arbiter_;
+};
+
+int Run(const Settings& settings, const CommandLine& command_line, const std::string& prefix, LogWriter& log) {
+  if (!settings.pools.empty() && geteuid() != 0) {
+    for (const PoolSettings& pool : settings.pools) {
+      if (!pool.user.empty() || !pool.group.empty()) {
+        return Fail(kExitCannotStart, "user and group need root: start dirtyd as root, or leave them out");
+      }
+    }
+  }
+  for (const std::string& path : {settings.socket, settings.admin_socket}) {
+    if (absl::Status status = RuntimeDir::CheckSocketPath(path); !status.ok()) {
+      return Fail(kExitCannotStart, status.message());
+    }
+  }
+  absl::StatusOr<std::unique_ptr<RuntimeDir>> runtime_dir =
+      RuntimeDir::Take(settings.runtime_dir, {settings.socket, settings.admin_socket});
+  if (!runtime_dir.ok()) return Fail(kExitCannotStart, runtime_dir.status().message());
+  const PoolSettings& first = settings.pools.front();
+  if (absl::Status status = PrepareWorkersDirectory(settings.runtime_dir, first.user, first.group); !status.ok()) {
+    return Fail(kExitCannotStart, status.message());
+  }
+  absl::StatusOr<std::optional<gid_t>> group = FindGroup(settings.socket_group);
+  if (!group.ok()) return Fail(kExitCannotStart, group.status().message());
+  rlim_t descriptors = RaiseDescriptorLimit();
+
+  SteadyClock clock;
+  Watcher watcher;
+
+  // The server, with everything that it serves.
+  grpc::ServerBuilder builder;
+  builder.SetMaxReceiveMessageSize(
+      static_cast<int>(std::min<uint64_t>(settings.max_message_size + kTransportRoom, INT_MAX)));
+  builder.SetMaxSendMessageSize(-1);  // workers check their results
+  if (settings.max_memory_in_flight != UINT64_MAX) {
+    grpc::ResourceQuota quota("dirtyd");
+    quota.Resize(settings.max_memory_in_flight);
+    builder.SetResourceQuota(quota);
+  }
+  builder.AddChannelArgument("grpc.enable_channelz", 0);
+  builder.AddChannelArgument("grpc.http2.bdp_probe", 0);
+  Listener listener(watcher, clock, log);
+  Listener::ClientSocket client_socket{.path = settings.socket, .mode = settings.socket_mode, .group = *group};
+  listener.SetAllowed(settings.allow_uids, settings.allow_gids);
+  for (absl::Status status :
+       {listener.AddClientSocket(client_socket, builder), listener.AddAdminSocket(settings.admin_socket, builder)}) {
+    if (!status.ok()) return Fail(kExitCannotStart, status.message());
+  }
+
+  Loop loop(builder.AddCompletionQueue(), clock);
+  PosixLauncher launcher(
+      {
+          .runtime_dir = settings.runtime_dir,
+          .client_socket = settings.socket,
+          .bin_folder = absl::StrCat(prefix, "/bin"),
+          .libexec_folder = absl::StrCat(prefix, "/" DIRTY_LIBEXEC_DIR),
+          .python_folder = absl::StrCat(prefix, "/" DIRTY_PYTHON_DIR),
+          .environment = Environment(),
+          .descriptor_limit = descriptors,
+          .after_reap = nullptr,
+      },
+      watcher, loop, log);
+  GrpcLinks links(loop, {
+                            .socket_path = [&](WorkerId id) { return WorkerSocketPath(settings.runtime_dir, id); },
+                            .locate =
+                                [](const AppSettings& app, const PoolSettings& pool) {
+                                  return LocateApp(app.path, pool.library_path, [](const std::string& path) {
+                                    return access(path.c_str(), F_OK) == 0;
+                                  });
+                                },
+                            .max_message_size = settings.max_message_size,
+                            .max_json_depth = settings.max_json_depth,
+                            .worker_init_hook = settings.hooks.dirty_worker_init.python,
+                            .arbiter_start_time = absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()),
+                        });
+  std::mt19937_64 random(std::random_device{}());
+  std::function<void()> on_changed;
+  Arbiter arbiter(loop.timers(), launcher, links, log,
+                  {
+                      .version = DIRTY_VERSION,
+                      .pid = getpid(),
+                      .id_prefix = absl::StrCat(absl::Hex(absl::ToUnixSeconds(absl::Now())), "-"),
+                      .chance = [&random] { return std::uniform_real_distribution<double>(0, 1)(random); },
+                  },
+                  {
+                      .on_changed = [&on_changed] { on_changed(); },
+                      .on_stopped = [&loop] { loop.Quit(); },
+                  });
+  launcher.SetEvents(&arbiter.supervisor());
+  links.SetEvents(&arbiter.supervisor(), &arbiter.dispatcher());
+  ArbiterHealth health_source(arbiter);
+  HealthService health(health_source);
+  // By descriptors, not by name: they make the linker keep the files that describe the services.
+  std::vector<std::string> services;
+  for (const google::protobuf::Descriptor* message :
+       {v1::SessionHello::descriptor(), v1::StatusRequest::descriptor(),
+        grpc::health::v1::HealthCheckRequest::descriptor(), grpc::reflection::v1::ServerReflectionRequest::descriptor(),
+        grpc::reflection::v1alpha::ServerReflectionRequest::descriptor()}) {
+    services.push_back(message->file()->service(0)->full_name());
+  }
+  ReflectionService reflection(services);
+  ArbiterService arbiter_service(arbiter.dispatcher());
+  AdminService admin_service(arbiter);
+  builder.RegisterService(&arbiter_service.service());
+  builder.RegisterService(&admin_service.service());
+  builder.RegisterService(&health.service());
+  for (grpc::Service* service : reflection.services()) builder.RegisterService(service);
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr) return Fail(kExitCannotStart, "gRPC refused to start the server");
+
+  on_changed = [&] {
+    SetProcessTitle(arbiter.Title());
+    health.Changed();
+  };
+  ProcessSignals signals(watcher, loop, [&](int signal) {
+    switch (signal) {
+      case SIGTERM:
+        return arbiter.Shutdown(false, "SIGTERM");
+      case SIGINT:
+        return arbiter.Shutdown(false, "SIGINT");
+      case SIGQUIT:
+        return arbiter.Shutdown(true, "SIGQUIT");
+      case SIGUSR1:
+        log.Reopen();
+        return log.Info("logs reopened", {{"because", "SIGUSR1"}});
+      case SIGCHLD:
+        ReapStrangers([&](pid_t pid) { return launcher.Owns(pid); });
+        return;
+      default:
+        return log.Warning(absl::StrCat(strsignal(signal), ": not built in this version of dirtyd, ignored"));
+    }
+  });
+
+  log.Info(absl::StrCat("dirtyd ", DIRTY_VERSION, ", pid ", getpid(), ", configuration ",
+                        command_line.config_file.empty() ? "from the command line" : command_line.config_file));
+  log.Info(absl::StrCat("clients: ", settings.socket, ", operators: ", settings.admin_socket));
+  health.Start(loop);
+  reflection.Start(loop);
+  arbiter_service.Start(loop);
+  admin_service.Start(loop);
+  listener.Start();
+  arbiter.Start(settings);
+  loop.Run();
+
+  // Down again. Connections are cut first where a client does not take its answer: gRPC would wait for it.
+  log.Info("stopped: no worker is left");
+  listener.StopAccepting();
+  health.Shutdown();
+  reflection.Shutdown();
+  // The last answers are still on their way out.
+  loop.timers().ScheduleIn(kLastAnswers, [&] { loop.Quit(); });
+  arbiter_service.WhenIdle([&] { loop.Quit(); });
+  loop.Run();
+  listener.ShutdownConnections();
+  server->Shutdown(std::chrono::system_clock::now());
+  watcher.Stop();
+  loop.Drain();
+  runtime_dir->reset();
+  return 0;
+}
+
+int Main(int argc, char** argv) {
+  // Debian's abseil is built with its deadlock detector on: microseconds on every lock.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+  absl::StatusOr<CommandLine> command_line = ParseCommandLine({argv + 1, argv + argc});
+  if (!command_line.ok()) return Fail(kExitUsage, command_line.status().message());
+  switch (command_line->action) {
+    case CommandLine::Action::kHelp:
+      fputs(HelpText().c_str(), stdout);
+      return 0;
+    case CommandLine::Action::kVersion:
+      puts("dirtyd " DIRTY_VERSION);
+      return 0;
+    case CommandLine::Action::kRun:
+    case CommandLine::Action::kCheck:
+      break;
+  }
+  std::string prefix = Prefix();
+  absl::StatusOr<LoadedConfig> loaded = LoadConfig(*command_line, MakeConfigContext(prefix));
+  if (!loaded.ok()) return Fail(kExitUsage, loaded.status().message());
+  if (command_line->action == CommandLine::Action::kCheck) {
+    fputs(ToYaml(loaded->config).c_str(), stdout);
+    return 0;
+  }
+  BlockSignals();
+  InitProcessTitle(argc, argv);
+  Logger::Options options;
+  ParseLogLevel(loaded->settings.log_level, &options.level);
+  options.format = loaded->settings.log_json ? LogFormat::kJson : LogFormat::kText;
+  options.file = loaded->settings.log_file;
+  absl::StatusOr<std::unique_ptr<LogWriter>> log = MakeLogger(options);
+  if (!log.ok()) return Fail(kExitCannotStart, log.status().message());
+  return Run(loaded->settings, *command_line, prefix, **log);
+}
+
+}  // namespace
+}  // namespace dirty
+
+int main(int argc, char** argv) { return dirty::Main(argc, argv); }

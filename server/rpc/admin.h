@@ -1,0 +1,34 @@
+// The Admin service on the loop. On the client socket every RPC of it is PERMISSION_DENIED.
+//
+// Owned by main. Loop-confined, but for construction and service(). It outlives Loop::Drain.
+#pragma once
+
+#include "dirty/v1/admin.grpc.pb.h"
+#include "server/arbiter.h"
+#include "server/loop/loop.h"
+
+namespace dirty {
+
+class AdminService {
+ public:
+  explicit AdminService(Arbiter& arbiter) : arbiter_(arbiter) {}
+
+  grpc::Service& service() { return service_; }
+
+  // Takes calls from now on. Once the server has started.
+  void Start(Loop& loop);
+
+ private:
+  class WatchCall;
+
+  // `Base`: where gRPC's generated service declares the method.
+  template <typename Base, typename Request, typename Response>
+  void NotBuilt(Loop& loop, const char* name,
+                void (Base::*arm)(grpc::ServerContext*, Request*, grpc::ServerAsyncResponseWriter<Response>*,
+                                  grpc::CompletionQueue*, grpc::ServerCompletionQueue*, void*));
+
+  Arbiter& arbiter_;
+  v1::Admin::AsyncService service_;
+};
+
+}  // namespace dirty
