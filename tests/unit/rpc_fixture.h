@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gmock/gmock.h>
+#include <grpc/grpc.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -123,6 +124,8 @@ inline UniqueFd ConnectTo(const std::string& path) {
 
 class RpcTest : public testing::Test {
  protected:
+  // For good: gRPC's last shutdown would wait up to 10 s for the poller that a large write to a full socket started.
+  static void SetUpTestSuite() { grpc_init(); }
   void SetUp() override { StartServer({}); }
   void TearDown() override { StopServer(); }
 
