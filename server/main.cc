@@ -153,6 +153,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const std::st
   }
 
   Loop loop(builder.AddCompletionQueue(), clock);
+  std::function<void()> reap_strangers = [] {};
   PosixLauncher launcher(
       {
           .runtime_dir = settings.runtime_dir,
@@ -162,7 +163,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const std::st
           .python_folder = absl::StrCat(prefix, "/" DIRTY_PYTHON_DIR),
           .environment = Environment(),
           .descriptor_limit = descriptors,
-          .after_reap = nullptr,
+          .after_reap = [&] { reap_strangers(); },
       },
       watcher, loop, log);
   GrpcLinks links(loop, {
@@ -192,6 +193,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const std::st
                       .on_stopped = [&loop] { loop.Quit(); },
                   });
   launcher.SetEvents(&arbiter.supervisor());
+  reap_strangers = [&launcher] { ReapStrangers([&](pid_t pid) { return launcher.Owns(pid); }); };
   links.SetEvents(&arbiter.supervisor(), &arbiter.dispatcher());
   ArbiterHealth health_source(arbiter);
   HealthService health(health_source);
@@ -229,8 +231,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const std::st
         log.Reopen();
         return log.Info("logs reopened", {{"because", "SIGUSR1"}});
       case SIGCHLD:
-        ReapStrangers([&](pid_t pid) { return launcher.Owns(pid); });
-        return;
+        return reap_strangers();
       default:
         return log.Warning(absl::StrCat(strsignal(signal), ": not built in this version of dirtyd, ignored"));
     }

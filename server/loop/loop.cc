@@ -54,7 +54,7 @@ void Loop::Run() {
 }
 
 void Loop::Post(std::function<void()> work) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   posted_.push_back(std::move(work));
   if (std::exchange(armed_, true)) return;
   // Under the mutex, so that an alarm is never set twice.
@@ -64,7 +64,7 @@ void Loop::Post(std::function<void()> work) {
 void Loop::RunPosted() {
   std::vector<std::function<void()>> posted;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     posted.swap(posted_);
     armed_ = false;
   }

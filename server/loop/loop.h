@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "server/loop/mutex.h"
 #include "server/loop/poster.h"
 #include "server/loop/timers.h"
 
@@ -68,7 +68,7 @@ class Loop final : public Poster {
   TimerQueue timers_;
   bool quit_ = false;
   std::unique_ptr<PostAlarm> alarm_;
-  absl::Mutex mutex_;
+  Mutex mutex_;
   std::vector<std::function<void()>> posted_ ABSL_GUARDED_BY(mutex_);
   bool armed_ ABSL_GUARDED_BY(mutex_) = false;
 };

@@ -13,7 +13,7 @@ absl::Duration Backoff(const RestartSettings& settings, uint32_t failures, doubl
 
 bool AppHealth::Failed(absl::Time now, absl::Time spawned_at, std::string reason, const RestartSettings& settings,
                        double chance) {
-  if (spawned_at < last_failure_) return false;
+  if (spawned_at <= last_failure_) return false;
   last_failure_ = now;
   ++failures_;
   reason_ = std::move(reason);

@@ -1,0 +1,523 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "server/supervise/supervisor.h"
+#include "tests/unit/core_fakes.h"
+
+namespace dirty {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class SupervisorTest : public ::testing::Test, protected Dispatcher::Events, protected Supervisor::Events {
+ protected:
+  void Start(Settings settings) {
+    dispatcher_.Configure(settings.pools, settings.max_message_size);
+    supervisor_.Configure(settings);
+    time_.Settle();
+  }
+
+  // A worker boots; `failing` are the apps whose init raises.
+  void Boot(WorkerId id, std::vector<std::string> failing = {}) {
+    supervisor_.OnListening(id);
+    for (const AppSettings& app : workers_.alive[id].spec.apps) {
+      supervisor_.OnAppStarting(id, app.name);
+      if (std::find(failing.begin(), failing.end(), app.name) != failing.end()) {
+        v1::Error error;
+        error.set_exception_type("ValueError");
+        error.set_message("no model");
+        supervisor_.OnAppFailed(id, app.name, error);
+      } else {
+        supervisor_.OnAppReady(id, app.name, absl::Milliseconds(1));
+      }
+    }
+    supervisor_.OnWorkerReady(id);
+    time_.Settle();
+  }
+
+  void Die(WorkerId id, int signal = 9) {
+    workers_.alive.erase(id);
+    ExitStatus status;
+    status.signal = signal;
+    status.stderr_tail = {"last words"};
+    supervisor_.OnExit(id, status);
+    time_.Settle();
+  }
+
+  void ExitCleanly(WorkerId id) {
+    workers_.alive.erase(id);
+    ExitStatus status;
+    status.exit_code = 0;
+    supervisor_.OnExit(id, status);
+    time_.Settle();
+  }
+
+  // Workers do what they are told: those drained exit, those killed die. Those that start boot, with failures.
+  void Obey(std::vector<std::string> failing = {}) {
+    for (int round = 0; round < 20; ++round) {
+      std::vector<WorkerId> ids;
+      for (auto& [id, process] : workers_.alive) ids.push_back(id);
+      bool changed = false;
+      for (WorkerId id : ids) {
+        if (!workers_.alive.contains(id)) continue;
+        auto& process = workers_.alive[id];
+        if (process.killed) {
+          Die(id);
+        } else if (process.draining) {
+          ExitCleanly(id);
+        } else if (!process.attached) {
+          Boot(id, failing);
+        } else {
+          continue;
+        }
+        changed = true;
+      }
+      if (!changed) return;
+    }
+    FAIL() << "it does not come to rest";
+  }
+
+  std::vector<WorkerId> Alive() {
+    std::vector<WorkerId> ids;
+    for (auto& [id, process] : workers_.alive) ids.push_back(id);
+    return ids;
+  }
+  std::vector<std::string> AppsOf(WorkerId id) {
+    std::vector<std::string> names;
+    for (const AppSettings& app : workers_.alive[id].spec.apps) names.push_back(app.name);
+    return names;
+  }
+  v1::StatusResponse Status() {
+    v1::StatusResponse status;
+    supervisor_.Describe(status);
+    for (v1::AppStatus& app : *status.mutable_apps()) dispatcher_.Describe(app);
+    return status;
+  }
+  v1::AppStatus AppStatusOf(const std::string& name) {
+    v1::StatusResponse status = Status();
+    for (const v1::AppStatus& app : status.apps()) {
+      if (app.name() == name) return app;
+    }
+    return {};
+  }
+  Admission Submit(FakeCaller& caller, std::string app = "a") {
+    Submission submission;
+    submission.request = std::make_unique<v1::ExecuteRequest>();
+    submission.request->set_app(std::move(app));
+    submission.request->set_action("act");
+    submission.listener = &caller;
+    return dispatcher_.Submit(std::move(submission));
+  }
+  void Done(WorkerId worker, CallNumber call) {
+    v1::CallDone done;
+    done.set_call(call);
+    done.mutable_response()->set_result("1");
+    dispatcher_.OnCallDone(worker, done);
+    time_.Settle();
+  }
+
+  // Dispatcher::Events
+  void OnWorkerIdle(WorkerId worker) override { supervisor_.OnWorkerIdle(worker); }
+  void OnSlotFree(WorkerId worker, uint64_t calls) override { supervisor_.OnSlotFree(worker, calls); }
+  void OnCallStuck(WorkerId worker, CallNumber call, const std::string& what) override {
+    supervisor_.OnCallStuck(worker, call, what);
+  }
+  void OnAllCallsEnded() override {}
+  void OnCallRecord(const CallRecord&) override {}
+  // Supervisor::Events
+  void OnSupervisorChanged() override {}
+  void OnWorkersStopped() override { ++stopped_; }
+
+  FakeTime time_;
+  FakeLog log_;
+  FakeWorkers workers_;
+  Dispatcher dispatcher_{time_.timers, *this, {.id_prefix = "x-"}};
+  Supervisor supervisor_{time_.timers, workers_, workers_, dispatcher_, *this, log_, [] { return 0.0; }};
+  int stopped_ = 0;
+};
+
+TEST_F(SupervisorTest, StartsEveryWorkerAtOnce) {
+  Start(TestSettings({TestPool("p", 3, {TestApp("a")})}));
+  EXPECT_THAT(Alive(), ElementsAre(1, 2, 3));
+  Obey();
+  EXPECT_EQ(supervisor_.ReadyWorkers(), 3u);
+  EXPECT_TRUE(supervisor_.EveryAppTried());
+  EXPECT_EQ(AppStatusOf("a").ready_workers(), 3u);
+}
+
+TEST_F(SupervisorTest, RestartsAfterACrashAtOnceAndThenWithBackoff) {
+  Start(TestSettings({TestPool("p", 1, {TestApp("a")})}));
+  Obey();
+  Die(1);
+  EXPECT_THAT(Alive(), ElementsAre(2));
+  Obey();
+  Die(2);
+  EXPECT_THAT(Alive(), ElementsAre());
+  time_.Advance(absl::Milliseconds(100));
+  EXPECT_THAT(Alive(), ElementsAre(3));
+  Obey();
+  Die(3);
+  time_.Advance(absl::Milliseconds(100));
+  EXPECT_THAT(Alive(), ElementsAre());
+  time_.Advance(absl::Milliseconds(100));
+  EXPECT_THAT(Alive(), ElementsAre(4));
+  // One that lasted starts the count again.
+  Obey();
+  time_.Advance(absl::Seconds(10));
+  Die(4);
+  EXPECT_THAT(Alive(), ElementsAre(5));
+}
+
+TEST_F(SupervisorTest, QueuedCallsRunOnTheReplacement) {
+  Start(TestSettings({TestPool("p", 1, {TestApp("a")})}));
+  Obey();
+  FakeCaller running, waiting;
+  Submit(running);
+  Submit(waiting);
+  Die(1);
+  EXPECT_EQ(running.reason(), v1::REASON_WORKER_LOST);
+  EXPECT_EQ(running.outcome.error->signal(), "SIGKILL");
+  EXPECT_THAT(running.outcome.error->message(), HasSubstr("was killed by SIGKILL"));
+  EXPECT_EQ(running.outcome.error->stderr_tail(0), "last words");
+  Obey();
+  ASSERT_EQ(workers_.alive[2].port.started.size(), 1u);
+  Done(2, workers_.alive[2].port.started[0]->call());
+  EXPECT_TRUE(waiting.ok());
+}
+
+TEST_F(SupervisorTest, AnAppThatRaisesCostsTheOthersNothing) {
+  Start(TestSettings({TestPool("p", 2, {TestApp("bad"), TestApp("good")})}));
+  Obey({"bad"});
+  // Two workers that started together are one failure.
+  EXPECT_EQ(AppStatusOf("bad").state(), v1::AppStatus::BACKOFF);
+  EXPECT_EQ(AppStatusOf("good").state(), v1::AppStatus::READY);
+  EXPECT_EQ(AppStatusOf("good").ready_workers(), 2u);
+  EXPECT_THAT(AppStatusOf("bad").reason(), HasSubstr("ValueError: no model"));
+  int before = workers_.launches;
+  // 100, 200, 400, 800 ms: four retries, each one extra worker, then FAILED.
+  for (int i = 0; i < 200; ++i) {
+    time_.Advance(absl::Milliseconds(50));
+    Obey({"bad"});
+    ASSERT_LE(workers_.alive.size(), 3u);
+    ASSERT_EQ(AppStatusOf("good").ready_workers(), 2u);
+  }
+  EXPECT_EQ(workers_.launches - before, 4);
+  EXPECT_EQ(AppStatusOf("bad").state(), v1::AppStatus::FAILED);
+  EXPECT_LE(workers_.most, 3u);
+  FakeCaller caller;
+  Admission refused = Submit(caller, "bad");
+  EXPECT_EQ(refused.refused->reason(), v1::REASON_NO_WORKERS);
+  EXPECT_THAT(refused.refused->message(), HasSubstr("no model"));
+  EXPECT_TRUE(supervisor_.EveryAppTried());
+  EXPECT_EQ(supervisor_.HasReadyWorker("bad"), std::optional<bool>(false));
+}
+
+TEST_F(SupervisorTest, AHealedAppReachesEveryWorkerAndNobodyNotices) {
+  Start(TestSettings({TestPool("p", 2, {TestApp("bad"), TestApp("good")})}));
+  Obey({"bad"});
+  FakeCaller waiting;
+  Submit(waiting, "bad");
+  time_.Advance(absl::Milliseconds(100));
+  Obey();
+  EXPECT_EQ(AppStatusOf("bad").state(), v1::AppStatus::READY);
+  EXPECT_EQ(AppStatusOf("bad").ready_workers(), 2u);
+  EXPECT_EQ(AppStatusOf("good").ready_workers(), 2u);
+  EXPECT_EQ(workers_.alive.size(), 2u);
+  EXPECT_LE(workers_.most, 3u);
+  EXPECT_EQ(AppStatusOf("bad").running(), 1u);
+}
+
+TEST_F(SupervisorTest, AnInitThatKillsTheProcessCountsAgainstThatAppAlone) {
+  Start(TestSettings({TestPool("p", 1, {TestApp("good"), TestApp("bad")})}));
+  supervisor_.OnListening(1);
+  supervisor_.OnAppStarting(1, "good");
+  supervisor_.OnAppReady(1, "good", {});
+  supervisor_.OnAppStarting(1, "bad");
+  Die(1, 11);
+  EXPECT_EQ(AppStatusOf("bad").state(), v1::AppStatus::BACKOFF);
+  EXPECT_THAT(AppStatusOf("bad").reason(), HasSubstr("SIGSEGV"));
+  EXPECT_THAT(AppStatusOf("bad").reason(), HasSubstr("last words"));
+  EXPECT_EQ(AppStatusOf("good").state(), v1::AppStatus::STARTING);
+  EXPECT_THAT(AppsOf(2), ElementsAre("good"));
+}
+
+TEST_F(SupervisorTest, AnInitThatOverrunsItsBootTimeoutIsKilled) {
+  AppSettings app = TestApp("a");
+  app.limits.boot_timeout = absl::Seconds(20);
+  Start(TestSettings({TestPool("p", 1, {app})}));
+  supervisor_.OnListening(1);
+  supervisor_.OnAppStarting(1, "a");
+  time_.Advance(absl::Seconds(19));
+  EXPECT_TRUE(log_.Has("initialising a, 10.0 s"));
+  EXPECT_FALSE(workers_.alive[1].killed);
+  time_.Advance(absl::Seconds(2));
+  EXPECT_EQ(workers_.alive[1].dumps, 1);
+  EXPECT_TRUE(workers_.alive[1].killed);
+  Die(1);
+  EXPECT_EQ(AppStatusOf("a").state(), v1::AppStatus::BACKOFF);
+  EXPECT_THAT(AppStatusOf("a").reason(), HasSubstr("boot_timeout"));
+  EXPECT_EQ(Status().exits(0).reason(), "boot timeout");
+}
+
+TEST_F(SupervisorTest, AWorkerThatCannotEvenStartFailsItsAppsWithTheReason) {
+  workers_.launch_error = absl::NotFoundError("no such program: python9");
+  Start(TestSettings({TestPool("p", 2, {TestApp("a"), TestApp("b")})}));
+  EXPECT_EQ(AppStatusOf("a").state(), v1::AppStatus::BACKOFF);
+  EXPECT_THAT(AppStatusOf("b").reason(), HasSubstr("python9"));
+  time_.Advance(absl::Seconds(10));
+  EXPECT_EQ(AppStatusOf("a").state(), v1::AppStatus::FAILED);
+  EXPECT_LE(workers_.launches, 8);
+  // It is tried again at the longest interval, and heals.
+  workers_.launch_error = absl::OkStatus();
+  time_.Advance(absl::Seconds(31));
+  Obey();
+  EXPECT_EQ(AppStatusOf("a").ready_workers(), 2u);
+}
+
+TEST_F(SupervisorTest, NoWorkersAtAllIsAValidWish) {
+  Start(TestSettings({TestPool("p", 0, {TestApp("a")})}));
+  EXPECT_EQ(workers_.launches, 0);
+  FakeCaller caller;
+  EXPECT_THAT(Submit(caller).refused->message(), HasSubstr("workers is 0"));
+}
+
+TEST_F(SupervisorTest, AStuckCallEndsItsWorkerWithADump) {
+  AppSettings app = TestApp("a");
+  app.limits.timeout = absl::Seconds(2);
+  Start(TestSettings({TestPool("p", 1, {app})}));
+  Obey();
+  FakeCaller stuck, waiting;
+  Submit(stuck);
+  Submit(waiting);
+  time_.Advance(absl::Seconds(2));
+  EXPECT_EQ(stuck.reason(), v1::REASON_TIMEOUT);
+  time_.Advance(absl::Seconds(5));
+  EXPECT_EQ(workers_.alive[1].dumps, 1);
+  EXPECT_FALSE(workers_.alive[1].killed);
+  time_.Advance(absl::Milliseconds(500));
+  EXPECT_TRUE(workers_.alive[1].killed);
+  Obey();
+  EXPECT_EQ(Status().exits(0).reason(), "timeout");
+  EXPECT_EQ(workers_.alive[2].port.started.size(), 1u);
+}
+
+TEST_F(SupervisorTest, AWorkerThatAnswersNoHeartbeatIsReplaced) {
+  Start(TestSettings({TestPool("p", 1, {TestApp("a")})}));
+  Obey();
+  for (int i = 0; i < 12; ++i) {
+    time_.Advance(absl::Seconds(5));
+    supervisor_.OnPong(1, 0);
+  }
+  EXPECT_FALSE(workers_.alive[1].killed);
+  time_.Advance(absl::Seconds(36));
+  EXPECT_TRUE(workers_.alive[1].killed);
+  Obey();
+  EXPECT_EQ(Status().exits(0).reason(), "heartbeat");
+  EXPECT_THAT(Alive(), ElementsAre(2));
+}
+
+TEST_F(SupervisorTest, ABrokenLinkEndsTheWorkerUnlessItDiesByItself) {
+  Start(TestSettings({TestPool("p", 2, {TestApp("a")})}));
+  Obey();
+  supervisor_.OnLinkBroken(1, "reset");
+  supervisor_.OnLinkBroken(2, "reset");
+  FakeCaller caller;
+  Submit(caller);
+  EXPECT_TRUE(workers_.alive[1].port.started.empty());
+  Die(1, 11);
+  EXPECT_EQ(Status().exits(0).signal(), "SIGSEGV");
+  EXPECT_FALSE(workers_.alive[2].killed);
+  time_.Advance(absl::Seconds(1));
+  EXPECT_TRUE(workers_.alive[2].killed);
+  Obey();
+  EXPECT_EQ(Status().exits(0).reason(), "link broken");
+}
+
+TEST_F(SupervisorTest, RecyclesReplacementFirst) {
+  AppSettings app = TestApp("a");
+  app.limits.max_requests = 2;
+  Start(TestSettings({TestPool("p", 1, {app})}));
+  Obey();
+  FakeCaller one, two, three;
+  Done(1, Submit(one).call);
+  EXPECT_EQ(workers_.alive.size(), 1u);
+  Done(1, Submit(two).call);
+  EXPECT_THAT(Alive(), ElementsAre(1, 2));
+  // The old one serves until the new one is ready.
+  Done(1, Submit(three).call);
+  EXPECT_TRUE(three.ok());
+  Obey();
+  EXPECT_THAT(Alive(), ElementsAre(2));
+  EXPECT_EQ(Status().exits(0).reason(), "recycled");
+  EXPECT_EQ(Status().exits(0).calls(), 3u);
+}
+
+TEST_F(SupervisorTest, RecyclesByMemoryAboveItsLevelAfterInit) {
+  AppSettings app = TestApp("a");
+  app.limits.max_memory = 10 << 20;
+  workers_.memory[1] = 500 << 20;
+  Start(TestSettings({TestPool("p", 1, {app})}));
+  Obey();
+  FakeCaller one, two;
+  workers_.memory[1] = 509 << 20;
+  Done(1, Submit(one).call);
+  EXPECT_THAT(Alive(), ElementsAre(1));
+  workers_.memory[1] = 511 << 20;
+  Done(1, Submit(two).call);
+  EXPECT_THAT(Alive(), ElementsAre(1, 2));
+}
+
+TEST_F(SupervisorTest, ScalesUpAtOnceAndDownByDraining) {
+  Start(TestSettings({TestPool("p", 2, {TestApp("a")})}));
+  Obey();
+  EXPECT_TRUE(supervisor_.Scale("p", 4));
+  Obey();
+  EXPECT_EQ(supervisor_.ReadyWorkers(), 4u);
+  FakeCaller callers[4];
+  CallNumber calls[4];
+  for (int i = 0; i < 4; ++i) calls[i] = Submit(callers[i]).call;
+  supervisor_.Scale("p", 1);
+  time_.Settle();
+  Obey();
+  EXPECT_EQ(workers_.alive.size(), 4u);  // their calls run on
+  for (auto& [id, process] :
+       std::map<WorkerId, CallNumber>{{1, calls[0]}, {2, calls[1]}, {3, calls[2]}, {4, calls[3]}}) {
+    Done(id, process);
+  }
+  Obey();
+  EXPECT_THAT(Alive(), ElementsAre(1));
+  for (FakeCaller& caller : callers) EXPECT_TRUE(caller.ok());
+  EXPECT_FALSE(supervisor_.Scale("q", 1));
+}
+
+TEST_F(SupervisorTest, AChangedPoolIsReplacedOneByOneAndNeverServesLess) {
+  Settings settings = TestSettings({TestPool("p", 3, {TestApp("a")})});
+  Start(settings);
+  Obey();
+  settings.pools[0].env["X"] = "1";
+  workers_.most = 0;
+  Start(settings);
+  EXPECT_EQ(workers_.alive.size(), 4u);
+  EXPECT_EQ(AppStatusOf("a").ready_workers(), 3u);
+  Obey();
+  EXPECT_THAT(Alive(), ElementsAre(4, 5, 6));
+  EXPECT_LE(workers_.most, 4u);
+}
+
+TEST_F(SupervisorTest, WithoutSurgeTheOldWorkerMakesRoomFirst) {
+  Settings settings = TestSettings({TestPool("p", 2, {TestApp("a")})});
+  settings.pools[0].surge = 0;
+  Start(settings);
+  Obey();
+  settings.pools[0].env["X"] = "1";
+  workers_.most = 0;
+  Start(settings);
+  EXPECT_EQ(AppStatusOf("a").ready_workers(), 1u);
+  Obey();
+  EXPECT_THAT(Alive(), ElementsAre(3, 4));
+  EXPECT_LE(workers_.most, 2u);
+}
+
+TEST_F(SupervisorTest, AppsWithFewWorkersKeepTheirSeats) {
+  AppSettings one = TestApp("one"), two = TestApp("two");
+  one.workers = 1;
+  two.workers = 2;
+  Start(TestSettings({TestPool("p", 3, {one, two, TestApp("all")})}));
+  EXPECT_THAT(AppsOf(1), ElementsAre("one", "all"));
+  EXPECT_THAT(AppsOf(2), ElementsAre("two", "all"));
+  EXPECT_THAT(AppsOf(3), ElementsAre("two", "all"));
+  Obey();
+  Die(1);
+  EXPECT_THAT(AppsOf(4), ElementsAre("one", "all"));
+}
+
+TEST_F(SupervisorTest, StopDrainsTheReadyAndKillsTheStarting) {
+  Start(TestSettings({TestPool("p", 2, {TestApp("a")})}));
+  Boot(1);
+  supervisor_.Stop();
+  time_.Settle();
+  EXPECT_TRUE(workers_.alive[1].draining);
+  EXPECT_TRUE(workers_.alive[2].killed);
+  ExitCleanly(1);
+  EXPECT_EQ(stopped_, 0);
+  Die(2);
+  EXPECT_EQ(stopped_, 1);
+  EXPECT_EQ(workers_.launches, 2);
+}
+
+TEST_F(SupervisorTest, KeepsTheLastTwentyExitsOfASeat) {
+  Settings settings = TestSettings({TestPool("p", 1, {TestApp("a")})});
+  settings.restart.initial_backoff = settings.restart.max_backoff = absl::Milliseconds(1);
+  Start(settings);
+  for (WorkerId id = 1; id <= 30; ++id) {
+    Obey();
+    Die(id);
+    time_.Advance(absl::Milliseconds(1));
+  }
+  EXPECT_EQ(Status().exits_size(), 20);
+  EXPECT_EQ(Status().exits(0).worker_id(), 30u);
+}
+
+// Random deaths, broken links, silent workers, failing inits, scalings and changes: once faults stop, there is exactly
+// what there should be.
+TEST_F(SupervisorTest, ReachesWhatIsDesiredOnceFaultsStop) {
+  for (uint32_t seed = 1; seed <= 30; ++seed) {
+    SCOPED_TRACE(absl::StrCat("seed ", seed));
+    FakeTime time;
+    std::mt19937 random(seed);
+    Settings settings =
+        TestSettings({TestPool("p", 3, {TestApp("a"), TestApp("b")}), TestPool("q", 1, {TestApp("c")})});
+    settings.pools[0].surge = random() % 2;
+    settings.restart.max_backoff = absl::Seconds(2);
+    Start(settings);
+    for (int step = 0; step < 400; ++step) {
+      std::vector<WorkerId> ids = Alive();
+      WorkerId id = ids.empty() ? 0 : ids[random() % ids.size()];
+      switch (random() % 10) {
+        case 0:
+          if (id != 0) Die(id, random() % 2 == 0 ? 9 : 11);
+          break;
+        case 1:
+          if (id != 0 && workers_.alive[id].attached) supervisor_.OnLinkBroken(id, "reset");
+          break;
+        case 2:
+          supervisor_.Scale("p", static_cast<uint32_t>(random() % 5));
+          break;
+        case 3:
+          settings.pools[random() % 2].env["X"] = absl::StrCat(random());
+          Start(settings);
+          break;
+        case 4:
+        case 5:
+          time_.Advance(absl::Milliseconds(random() % 2000));
+          break;
+        default:
+          Obey(random() % 4 == 0 ? std::vector<std::string>{"a"} : std::vector<std::string>{});
+          break;
+      }
+      if (HasFatalFailure()) return;
+    }
+    settings.pools[0].workers = 3;
+    Start(settings);
+    for (int i = 0; i < 100; ++i) {
+      Obey();
+      time_.Advance(absl::Milliseconds(500));
+      for (WorkerId id : Alive()) supervisor_.OnPong(id, 0);
+    }
+    ASSERT_EQ(supervisor_.ReadyWorkers(), 4u);
+    ASSERT_EQ(workers_.alive.size(), 4u);
+    for (const char* app : {"a", "b"}) ASSERT_EQ(AppStatusOf(app).ready_workers(), 3u) << app;
+    ASSERT_EQ(AppStatusOf("c").ready_workers(), 1u);
+    settings.pools.clear();
+    Start(settings);
+    Obey();
+    ASSERT_TRUE(workers_.alive.empty());
+  }
+}
+
+}  // namespace
+}  // namespace dirty
