@@ -1,5 +1,7 @@
 # Sourced by quickstart and test. Needs ROOT (the project's folder) and LOGS (a folder for logs).
 
+am_root() { ((EUID == 0)); }
+
 # ensure_packages SET...: installs the packages of tools/packages.txt in these sets that are missing. Says once what it
 # installs; returns 1, with the command to run, where it may not.
 ensure_packages() {
@@ -17,7 +19,7 @@ ensure_packages() {
   ((${#missing[@]})) || return 0
 
   local install=(apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 "${missing[@]}")
-  if ((EUID != 0)); then
+  if ! am_root; then
     if ! command -v sudo > /dev/null; then
       echo "Missing packages, and neither root nor sudo to install them. Run as root:" >&2
       echo "  apt-get update && ${install[*]}" >&2
