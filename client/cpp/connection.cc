@@ -140,7 +140,8 @@ Outcome<std::shared_ptr<Connection>> Connector::Get(Clock::time_point deadline, 
     if (stop.stop_requested()) return CancelledUnsent();
     if (Clock::now() >= deadline) return Failure();
     std::unique_lock lock(mutex_);
-    changed_.wait_until(lock, stop, std::min(next_attempt_, deadline), [this] { return current_ != nullptr; });
+    const Clock::time_point until = std::min(next_attempt_, deadline);  // a copy: it is read without the lock
+    changed_.wait_until(lock, stop, until, [this] { return current_ != nullptr; });
   }
 }
 

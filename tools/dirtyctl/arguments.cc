@@ -177,9 +177,10 @@ std::string Help(const Command* command) {
   std::string help = "usage: dirtyctl COMMAND [arguments] [flags]\n\nCalls apps and steers dirtyd.\n\nCommands:\n";
   for (const Command& each : Commands()) {
     const std::string first = each.help.substr(0, each.help.find(". ") + (each.help.find(". ") != std::string::npos));
-    absl::StrAppendFormat(&help, "  %-24s %s\n", absl::StrCat(each.name, " ", each.operands).substr(0, 24), first);
+    absl::StrAppendFormat(&help, "  %-24s %s\n", each.name, first);
   }
-  return absl::StrCat(help, "\nFlags, before or after the command:\n", FlagHelp(GlobalFlags()), kExitCodes);
+  return absl::StrCat(help, "\nFlags, before or after the command (- and _ are equal in their names):\n",
+                      FlagHelp(GlobalFlags()), kExitCodes);
 }
 
 std::string Version() { return absl::StrCat("dirtyctl ", DIRTY_VERSION); }
