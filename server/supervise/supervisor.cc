@@ -447,7 +447,8 @@ void Supervisor::Retire(Worker& worker, absl::string_view reason) {
 
 void Supervisor::OnWorkerIdle(WorkerId id) {
   Worker* worker = Find(id);
-  if (worker == nullptr || worker->phase != Phase::kDraining) return;
+  // One without a link is told nothing: it is about to die or to be killed.
+  if (worker == nullptr || worker->phase != Phase::kDraining || worker->link_broken) return;
   worker->phase = Phase::kStopping;
   timers_.Cancel(worker->ping_timer);
   links_.Drain(id);
@@ -497,6 +498,7 @@ void Supervisor::OnLinkBroken(WorkerId id, const std::string& why) {
   Worker* worker = Find(id);
   if (worker == nullptr || worker->phase == Phase::kStopping) return;
   log_.Debug(absl::StrCat(Name(*worker), ": link broken: ", why));
+  worker->link_broken = true;
   // If it is dying by itself, its exit says more than we know.
   dispatcher_.DrainWorker(id);
   timers_.Cancel(worker->ping_timer);

@@ -113,6 +113,7 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
     std::set<std::string> failed_apps;
     bool recycle = false;     // to be replaced although nothing changed
     bool dispatched = false;  // the dispatcher knows it
+    bool link_broken = false;
     std::string end_reason;    // why we end it; empty: it was not us
     std::string end_detail;    // for callers: "was killed because ..."
     uint64_t calls_limit = 0;  // 0: none
