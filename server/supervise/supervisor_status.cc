@@ -1,0 +1,98 @@
+// What Status, health and the process title show of the supervisor.
+
+#include <algorithm>
+#include <utility>
+
+#include "server/dispatch/proto_time.h"
+#include "server/supervise/supervisor.h"
+
+namespace dirty {
+namespace {
+
+v1::WorkerStatus::State ToState(bool ready, bool draining, bool stopping) {
+  if (stopping) return v1::WorkerStatus::STOPPING;
+  if (draining) return v1::WorkerStatus::DRAINING;
+  return ready ? v1::WorkerStatus::READY : v1::WorkerStatus::STARTING;
+}
+
+}  // namespace
+
+bool Supervisor::EveryAppTried() const {
+  return std::all_of(apps_.begin(), apps_.end(), [](auto& entry) {
+    return entry.second.health.state() == v1::AppStatus::READY || entry.second.health.state() == v1::AppStatus::FAILED;
+  });
+}
+
+bool Supervisor::AnyAppReady() const {
+  return std::any_of(apps_.begin(), apps_.end(),
+                     [](auto& entry) { return entry.second.health.state() == v1::AppStatus::READY; });
+}
+
+std::optional<bool> Supervisor::HasReadyWorker(absl::string_view name) const {
+  auto it = apps_.find(name);
+  if (it == apps_.end()) return std::nullopt;
+  return std::any_of(workers_.begin(), workers_.end(), [&](auto& entry) {
+    return entry.second->phase == Phase::kReady && entry.second->ready_apps.contains(std::string(name));
+  });
+}
+
+uint32_t Supervisor::ReadyWorkers() const {
+  return static_cast<uint32_t>(std::count_if(workers_.begin(), workers_.end(),
+                                             [](auto& entry) { return entry.second->phase == Phase::kReady; }));
+}
+
+uint32_t Supervisor::DesiredWorkers() const {
+  uint32_t desired = 0;
+  for (const auto& pool : pools_) desired += pool->desired;
+  return desired;
+}
+
+void Supervisor::Describe(v1::StatusResponse& status) const {
+  status.set_generation(generation_);
+  std::vector<const v1::WorkerExit*> exits;
+  for (const auto& pool : pools_) {
+    for (const auto& seat : pool->seats) {
+      for (const v1::WorkerExit& exit : seat->exits) exits.push_back(&exit);
+    }
+    if (pool->removed) continue;
+    v1::PoolStatus* out = status.add_pools();
+    out->set_name(pool->settings->name);
+    out->set_desired_workers(pool->desired);
+  }
+  std::sort(exits.begin(), exits.end(), [](const v1::WorkerExit* a, const v1::WorkerExit* b) {
+    return std::make_pair(a->time().seconds(), a->time().nanos()) >
+           std::make_pair(b->time().seconds(), b->time().nanos());
+  });
+  for (const v1::WorkerExit* exit : exits) *status.add_exits() = *exit;
+
+  std::vector<const Worker*> workers;
+  for (const auto& [id, worker] : workers_) workers.push_back(worker.get());
+  std::sort(workers.begin(), workers.end(), [](auto* a, auto* b) { return a->spec.id < b->spec.id; });
+  for (const Worker* worker : workers) {
+    v1::WorkerStatus* out = status.add_workers();
+    out->set_id(worker->spec.id);
+    out->set_index(worker->spec.index);
+    out->set_pid(worker->pid);
+    out->set_pool(worker->spec.pool->name);
+    out->set_state(
+        ToState(worker->phase == Phase::kReady, worker->phase == Phase::kDraining, worker->phase == Phase::kStopping));
+    out->set_generation(worker->spec.generation);
+    bool tried = worker->ready_at != absl::InfiniteFuture();
+    for (const AppSettings& app : worker->spec.apps) {
+      if (!tried || worker->ready_apps.contains(app.name)) out->add_apps(app.name);
+    }
+    ToProto(worker->spawned_wall, out->mutable_start_time());
+    out->set_rss_bytes(launcher_.ResidentBytes(worker->spec.id));
+    out->set_threads(worker->spec.pool->threads);
+  }
+  for (const std::string& name : app_order_) {
+    const App& app = apps_.find(name)->second;
+    v1::AppStatus* out = status.add_apps();
+    out->set_name(name);
+    out->set_pool(app.pool->settings->name);
+    out->set_state(app.health.state());
+    out->set_reason(app.health.reason());
+  }
+}
+
+}  // namespace dirty
