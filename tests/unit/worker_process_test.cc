@@ -407,7 +407,6 @@ TEST(Draining, SigtermDrainsAndLaterCallsAreToldThatTheyNeverStarted) {
   arbiter.Load("Closer").Load("Slow").AttachAndWait();
   uint64_t call = arbiter.Start("Slow", "wait_for_file", Json({files.File("go"), files.File("started")}).dump());
   AwaitThat("the call runs", [&] { return FileExists(files.File("started")); });
-  arbiter.Signal(SIGINT);  // a terminal's ^C is not for workers
   arbiter.Signal(SIGTERM);
   AwaitThat("calls are refused", [&] {
     uint64_t late = arbiter.Start("Closer", "any");
@@ -421,6 +420,15 @@ TEST(Draining, SigtermDrainsAndLaterCallsAreToldThatTheyNeverStarted) {
   EXPECT_TRUE(arbiter.Done(call).has_response());
   EXPECT_TRUE(ExitedWith(arbiter.WaitForExit(), 0)) << arbiter.Stderr();
   EXPECT_EQ(ReadFile(files.File("log")), absl::StrCat("Closer1 ", arbiter.pid(), "\n"));
+}
+
+TEST(Draining, SigintIsNotForWorkers) {  // a terminal sends it to the whole group at ^C
+  FakeArbiter arbiter;
+  arbiter.Load("Echo").AttachAndWait();
+  arbiter.Signal(SIGINT);
+  EXPECT_TRUE(arbiter.Call("Echo", "counter").has_response());
+  arbiter.Drain();
+  EXPECT_TRUE(ExitedWith(arbiter.WaitForExit(), 0)) << arbiter.Stderr();
 }
 
 TEST(Draining, SigtermBeforeAnArbiterAttachedEndsTheWorker) {
