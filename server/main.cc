@@ -1,6 +1,7 @@
 // dirtyd: wiring only. Builds everything from top to bottom, runs the loop, takes it down in the opposite order.
 
 #include <grp.h>
+#include <grpc/grpc.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/resource_quota.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -258,7 +260,13 @@ int Run(const Settings& settings, const CommandLine& command_line, const std::st
   arbiter_service.WhenIdle([&] { loop.Quit(); });
   loop.Run();
   listener.ShutdownConnections();
-  server->Shutdown(std::chrono::system_clock::now());
+  // Shutdown waits for the transport, which only the loop drives.
+  std::thread shutdown([&] {
+    server->Shutdown(std::chrono::system_clock::now());
+    loop.Post([&] { loop.Quit(); });
+  });
+  loop.Run();
+  shutdown.join();
   watcher.Stop();
   loop.Drain();
   runtime_dir->reset();
@@ -266,6 +274,8 @@ int Run(const Settings& settings, const CommandLine& command_line, const std::st
 }
 
 int Main(int argc, char** argv) {
+  // For good: gRPC's own last shutdown may wait ten seconds for a poller of its own.
+  grpc_init();
   // Debian's abseil is built with its deadlock detector on: microseconds on every lock.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   absl::StatusOr<CommandLine> command_line = ParseCommandLine({argv + 1, argv + argc});

@@ -38,6 +38,7 @@ struct Dispatcher::Call {
   absl::Time queued_at;
   absl::Time started_at;
   absl::Time caller_deadline;  // waiting and running
+  absl::Time queue_deadline;   // of waiting
   absl::Time run_deadline;
   TimerQueue::TimerId timer = 0;
   Call* previous = nullptr;  // in its app's queue
@@ -263,8 +264,8 @@ void Dispatcher::Enqueue(Call* call) {
   (app->tail == nullptr ? app->head : app->tail->next) = call;
   app->tail = call;
   ++app->queued;
-  absl::Time deadline = std::min(call->queued_at + app->limits.queue_timeout, call->caller_deadline);
-  call->timer = timers_.Schedule(deadline, [this, call] { OnQueueDeadline(call); });
+  call->queue_deadline = std::min(call->queued_at + app->limits.queue_timeout, call->caller_deadline);
+  call->timer = timers_.Schedule(call->queue_deadline, [this, call] { OnQueueDeadline(call); });
 }
 
 void Dispatcher::Dequeue(Call* call) {
@@ -319,7 +320,8 @@ void Dispatcher::PullWork(Worker* worker) {
 void Dispatcher::OnQueueDeadline(Call* call) {
   call->timer = 0;
   Outcome outcome;
-  outcome.error = errors::QueueTimeout(call->app->name, timers_.Now() - call->queued_at, WhyNothingIsFree(*call->app));
+  outcome.error =
+      errors::QueueTimeout(call->app->name, call->queue_deadline - call->queued_at, WhyNothingIsFree(*call->app));
   Dequeue(call);
   Answer(call, std::move(outcome));
   Forget(call);
@@ -329,7 +331,7 @@ void Dispatcher::OnRunDeadline(Call* call) {
   call->timer = 0;
   if (call->listener != nullptr) {
     Outcome outcome;
-    outcome.error = errors::Timeout(call->app->name, call->action, timers_.Now() - call->started_at);
+    outcome.error = errors::Timeout(call->app->name, call->action, call->run_deadline - call->started_at);
     Answer(call, std::move(outcome));
   }
   AskToStop(call, v1::CANCEL_REASON_TIMEOUT, /*kill=*/true);

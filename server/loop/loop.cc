@@ -19,7 +19,8 @@ gpr_timespec ToGpr(absl::Duration remaining) {
 class Loop::PostAlarm final : public Completion {
  public:
   explicit PostAlarm(Loop* loop) : loop_(loop) {}
-  void Arm() { alarm_.Set(loop_->queue(), gpr_now(GPR_CLOCK_MONOTONIC), this); }
+  // The past, not now: that would be rounded up and go by gRPC's timer thread, a millisecond later.
+  void Arm() { alarm_.Set(loop_->queue(), gpr_inf_past(GPR_CLOCK_MONOTONIC), this); }
   void OnCompletion(bool) override { loop_->RunPosted(); }
 
  private:

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
@@ -43,17 +44,28 @@ absl::StatusOr<Owner> FindOwner(const std::string& user, const std::string& grou
   return owner;
 }
 
-void RemoveSockets(UniqueFd folder) {
+// Removes what a killed dirtyd's workers left: sockets. False: it holds something else, `what`, and is left alone.
+bool Clear(UniqueFd folder, std::string* what) {
   DIR* entries = fdopendir(folder.get());
-  if (entries == nullptr) return;
+  if (entries == nullptr) return true;
   (void)folder.Release();  // closedir's
+  std::vector<std::string> sockets;
   while (const dirent* entry = readdir(entries)) {
+    absl::string_view name = entry->d_name;
+    if (name == "." || name == "..") continue;
     struct stat status;
-    if (fstatat(dirfd(entries), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(status.st_mode)) {
-      (void)unlinkat(dirfd(entries), entry->d_name, 0);
+    bool socket = fstatat(dirfd(entries), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(status.st_mode);
+    if (socket) {
+      sockets.emplace_back(name);
+    } else {
+      *what = std::string(name);
     }
   }
+  if (what->empty()) {
+    for (const std::string& name : sockets) (void)unlinkat(dirfd(entries), name.c_str(), 0);
+  }
   closedir(entries);
+  return what->empty();
 }
 
 }  // namespace
@@ -77,13 +89,19 @@ absl::Status PrepareWorkersDirectory(const std::string& runtime_dir, const std::
   if (geteuid() != 0 && status.st_uid != geteuid()) {
     return failed(absl::StrCat("belongs to uid ", status.st_uid, ", not to dirtyd's uid ", geteuid()));
   }
+  // It may be somebody's folder of that name: nothing of it is taken over.
+  std::string stranger;
+  if (!Clear(UniqueFd(fcntl(folder.get(), F_DUPFD_CLOEXEC, 0)), &stranger)) {
+    return failed(absl::StrCat("holds \"", stranger,
+                               "\", which is no worker's socket: is this a folder of dirtyd's? Remove it, "
+                               "or choose another --runtime_dir"));
+  }
   Owner present(status.st_uid, status.st_gid);
   if (*owner != present && fchown(folder.get(), owner->first, owner->second) != 0) {
     return failed(
         absl::StrCat("cannot be given to uid ", owner->first, ", gid ", owner->second, ": ", strerror(errno)));
   }
   if (fchmod(folder.get(), 0700) != 0) return failed(strerror(errno));
-  RemoveSockets(std::move(folder));
   return absl::OkStatus();
 }
 

@@ -513,7 +513,7 @@ TEST_F(WorkersDirectoryTest, IsMadeForItsOwnerOnly) {
   EXPECT_EQ(status.st_uid, geteuid());
 }
 
-TEST_F(WorkersDirectoryTest, LosesStaleSocketsOnly) {
+TEST_F(WorkersDirectoryTest, LosesStaleSocketsAndIsNotTakenFromAStranger) {
   ASSERT_TRUE(PrepareWorkersDirectory(folder_.path(), "", "").ok());
   std::string socket_path = WorkerSocketPath(folder_.path(), 1);
   UniqueFd socket_fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -523,9 +523,11 @@ TEST_F(WorkersDirectoryTest, LosesStaleSocketsOnly) {
   strcpy(address.sun_path, socket_path.c_str());
   ASSERT_EQ(bind(socket_fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
   std::ofstream(path_ + "/kept") << "text";
+  EXPECT_THAT(std::string(PrepareWorkersDirectory(folder_.path(), "", "").message()), HasSubstr("\"kept\""));
+  EXPECT_TRUE(std::filesystem::exists(socket_path));
+  std::filesystem::remove(path_ + "/kept");
   ASSERT_TRUE(PrepareWorkersDirectory(folder_.path(), "", "").ok());
   EXPECT_FALSE(std::filesystem::exists(socket_path));
-  EXPECT_TRUE(std::filesystem::exists(path_ + "/kept"));
 }
 
 TEST_F(WorkersDirectoryTest, IsNoSymbolicLinkAndNoFile) {
