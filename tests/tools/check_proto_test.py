@@ -16,7 +16,8 @@ class CheckProto(unittest.TestCase):
         stack = contextlib.ExitStack()
         self.addCleanup(stack.close)
         self.root = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        shutil.copytree(ROOT / "proto", self.root / "proto")
+        # Without the baseline: whether today's contract fits that one is not this test's question.
+        shutil.copytree(ROOT / "proto/dirty", self.root / "proto/dirty")
         shutil.copy(ROOT / "buf.yaml", self.root)
         accepted = self.check("--accept")
         self.assertEqual(accepted.returncode, 0, accepted.stdout)
