@@ -181,7 +181,7 @@ class Shell:
         deadline = time.monotonic() + LIMIT
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            while not (end := re.search(rf"\n{self.END} (\d+)\n\Z", text)):
+            while not (end := re.search(rf"\n{self.END} (\d+)\n", text)):
                 if not selector.select(max(0.0, deadline - time.monotonic())):
                     raise Failure(f"has not ended after {LIMIT:.0f} s; so far it printed:\n{text}")
                 chunk = self.process.stdout.read()
