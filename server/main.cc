@@ -98,6 +98,16 @@ absl::StatusOr<std::optional<gid_t>> FindGroup(const std::string& name) {
   return std::optional<gid_t>(found->gr_gid);
 }
 
+// What the configuration asks for and this version has not: nothing is ignored in silence.
+void WarnOfUnbuilt(const Settings& settings, Logger& log) {
+  const HooksSettings& hooks = settings.hooks;
+  if (!hooks.on_dirty_starting.empty() || !hooks.dirty_post_fork.empty() || !hooks.dirty_worker_init.empty() ||
+      !hooks.dirty_worker_exit.empty()) {
+    log.Warning("hooks: not built in this version of dirtyd, ignored");
+  }
+  if (!settings.metrics.empty()) log.Warning("metrics: not built in this version of dirtyd, ignored");
+}
+
 class ArbiterHealth final : public HealthSource {
  public:
   explicit ArbiterHealth(const Arbiter& arbiter) : arbiter_(arbiter) {}
@@ -242,6 +252,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const std::st
   log.Info(absl::StrCat("dirtyd ", DIRTY_VERSION, ", pid ", getpid(), ", configuration ",
                         command_line.config_file.empty() ? "from the command line" : command_line.config_file));
   log.Info(absl::StrCat("clients: ", settings.socket, ", operators: ", settings.admin_socket));
+  WarnOfUnbuilt(settings, log);
   health.Start(loop);
   reflection.Start(loop);
   arbiter_service.Start(loop);
@@ -274,8 +285,6 @@ int Run(const Settings& settings, const CommandLine& command_line, const std::st
 }
 
 int Main(int argc, char** argv) {
-  // For good: gRPC's own last shutdown may wait ten seconds for a poller of its own.
-  grpc_init();
   // Debian's abseil is built with its deadlock detector on: microseconds on every lock.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   absl::StatusOr<CommandLine> command_line = ParseCommandLine({argv + 1, argv + argc});
@@ -300,6 +309,8 @@ int Main(int argc, char** argv) {
   }
   BlockSignals();
   InitProcessTitle(argc, argv);
+  // After both: it starts threads. For good: gRPC's own last shutdown may wait ten seconds for a poller of its own.
+  grpc_init();
   Logger::Options options;
   ParseLogLevel(loaded->settings.log_level, &options.level);
   options.format = loaded->settings.log_json ? LogFormat::kJson : LogFormat::kText;
