@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Runs what README.md and docs/*.md tell the reader to type, and compares what comes out.
 
-docs_commands.py --source CHECKOUT --build BUILD [--only FILE]: exit code 1, with each difference, if a document is wrong.
+docs_commands.py --source CHECKOUT --build BUILD [--only FILE]: exit code 1, with what differs, if one is wrong.
 
 Each document is read from top to bottom in one shell, in a folder that looks like a clone that was built. What its
 fenced blocks mean:
 
-    ```console          lines after `$ ` are typed; the lines between are what they print (`...`: any text; a line `...`:
-                        any lines). A command fails the test unless it exits with 0 or the next one is `echo $?`.
+    ```console          lines after `$ ` are typed; the lines between are what they print (`...`: any text; a line
+                        `...`: any lines). A command must exit with 0, unless the next one is `echo $?`.
     ```sh               every line is typed; what it prints does not matter.
     ```yaml NAME        a file NAME for the commands after it. Likewise other languages. C++ must also compile.
 
@@ -135,7 +135,8 @@ def expand(path: str) -> list[str]:
     choice = re.search(r"\{([^}]*)\}", path)
     if not choice:
         return [path]
-    return [name for one in choice[1].split(",") for name in expand(path[: choice.start()] + one + path[choice.end() :])]
+    before, after = path[: choice.start()], path[choice.end() :]
+    return [name for one in choice[1].split(",") for name in expand(before + one + after)]
 
 
 def missing_paths(markdown: str, source: pathlib.Path, folder: pathlib.Path) -> list[str]:
@@ -312,7 +313,9 @@ def main() -> int:
     parser.add_argument("--only", type=pathlib.Path)
     arguments = parser.parse_args()
     source, build = arguments.source.resolve(), arguments.build.resolve()
-    documents = [arguments.only.resolve()] if arguments.only else [source / "README.md", *sorted(source.glob("docs/*.md"))]
+    documents = [source / "README.md", *sorted(source.glob("docs/*.md"))]
+    if arguments.only:
+        documents = [arguments.only.resolve()]
     wrong = [message for document in documents for message in check(document, source, build)]
     print("\n".join(wrong) if wrong else f"{len(documents)} documents are right")
     return 1 if wrong else 0

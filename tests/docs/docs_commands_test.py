@@ -11,16 +11,18 @@ sys.dont_write_bytecode = True
 import docs_commands as docs  # noqa: E402
 
 DIRTYD = """#!/bin/sh
-echo "$0 says hello" >&2
-trap 'exit 0' TERM
+trap 'exit ${CODE:-0}' TERM
 echo $$ > pid
+echo "$0 says hello" >&2
 while :; do sleep 0.05; done
 """
 
 
 class Parse(unittest.TestCase):
     def test_finds_commands_with_their_output_and_files(self) -> None:
-        found = docs.parse("text\n```console\n$ a b \\\n    c\nout\n\nmore\n$ d\n```\n```sh\n# no\nls\n```\n```yaml x.yaml\nk: 1\n```\n")
+        found = docs.parse(
+            "text\n```console\n$ a b \\\n    c\nout\n\nmore\n$ d\n```\n"
+            "```sh\n# no\nls\n```\n```yaml x.yaml\nk: 1\n```\n")
         self.assertEqual(found, [
             docs.Command(3, "a b \\\n    c", ["out", "", "more"]),
             docs.Command(8, "d", []),
@@ -115,7 +117,8 @@ class Check(unittest.TestCase):
         self.assertIn("still running", self.wrong("$ dirtyd a:B", "... says hello"))
 
     def test_notices_a_dirtyd_that_ends_badly(self) -> None:
-        self.assertIn("ended with", self.wrong("$ dirtyd a:B", "... says hello", "$ kill -KILL $(cat pid)"))
+        self.assertIn("ended with 3", self.wrong(
+            "$ export CODE=3", "$ dirtyd a:B", "... says hello", "$ kill -TERM $(cat pid)"))
 
 
 if __name__ == "__main__":
