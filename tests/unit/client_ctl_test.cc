@@ -5,6 +5,7 @@
 #include <grpcpp/server_builder.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -341,6 +342,14 @@ TEST_F(DirtyctlAdmin, NobodyThereIsExitCodeThree) {
   const Ran ran = Admin({"status", "--connect-timeout", "0"});
   EXPECT_EQ(ran.code, kUnreachable);
   EXPECT_THAT(ran.err, StartsWith("dirtyctl: CONNECTION: cannot reach dirtyd: " + socket_));
+}
+
+TEST_F(DirtyctlAdmin, TheEnvironmentsSocketIsNotPassedOverForAnotherDirtyd) {
+  setenv("DIRTY_ADMIN_SOCKET", "/nonexistent/admin.sock", 1);
+  const Ran ran = RunWords({"shutdown", "--connect-timeout", "0"});
+  unsetenv("DIRTY_ADMIN_SOCKET");
+  EXPECT_EQ(ran.code, kUnreachable);
+  EXPECT_EQ(ran.err, "dirtyctl: CONNECTION: cannot reach dirtyd: /nonexistent/admin.sock: absent\n");
 }
 
 TEST_F(DirtyctlAdmin, HealthIsAnExitCode) {

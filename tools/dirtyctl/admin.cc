@@ -210,7 +210,7 @@ int RunAdmin(const Arguments& arguments) {
 client::Outcome<std::shared_ptr<Connection>> Connect(const Arguments& arguments, const char* flag, const char* env,
                                                      const char* file) {
   const absl::Duration time = arguments.GetDuration("connect-timeout", absl::Seconds(1));
-  client::internal::Connector connector(client::internal::SocketPaths(arguments.Get(flag), env, file));
+  client::internal::Connector connector(client::internal::SocketPaths(arguments.GetSocket(flag, env), env, file));
   return connector.Get(client::internal::Clock::now() + absl::ToChronoNanoseconds(time), {});
 }
 

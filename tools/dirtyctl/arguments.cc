@@ -8,6 +8,7 @@
 #include <absl/strings/str_replace.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace dirty::ctl {
 namespace {
@@ -43,8 +44,8 @@ constexpr char kExitCodes[] =
 
 const std::vector<Flag>& GlobalFlags() {
   static const auto& flags = *new std::vector<Flag>{
-      {"socket", "PATH", "client socket [$DIRTY_SOCKET, then dirtyd's own defaults]"},
-      {"admin-socket", "PATH", "admin socket [$DIRTY_ADMIN_SOCKET, then dirtyd's own defaults]"},
+      {"socket", "PATH", "client socket [$DIRTY_SOCKET, else dirtyd's own defaults]"},
+      {"admin-socket", "PATH", "admin socket [$DIRTY_ADMIN_SOCKET, else dirtyd's own defaults]"},
       {"connect-timeout", "D", "how long to wait for the socket [call: 5s, others: 1s]"},
       {"json", "", "print JSON"},
       {"help", "", "print this, or a command's own help"},
@@ -101,6 +102,12 @@ const std::vector<Command>& Commands() {
 std::string Arguments::Get(const std::string& flag, const std::string& otherwise) const {
   auto found = flags.find(flag);
   return found == flags.end() ? otherwise : found->second.back();
+}
+
+std::string Arguments::GetSocket(const std::string& flag, const char* variable) const {
+  if (Has(flag)) return Get(flag);
+  const char* value = std::getenv(variable);
+  return value == nullptr ? "" : value;
 }
 
 absl::Duration Arguments::GetDuration(const std::string& flag, absl::Duration otherwise) const {

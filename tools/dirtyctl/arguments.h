@@ -47,7 +47,11 @@ struct Arguments {
   // The flag's value, the last one if it was given more than once.
   std::string Get(const std::string& flag, const std::string& otherwise = "") const;
 
-  // The same of a flag that takes a duration, which was checked.
+  // The flag's value, else the environment variable's. Empty: neither, the usual paths are to be tried. A variable that
+  // is set is never passed over for the usual paths: a command must not reach another dirtyd than it was meant for.
+  std::string GetSocket(const std::string& flag, const char* variable) const;
+
+  // The same as Get of a flag that takes a duration, which was checked.
   absl::Duration GetDuration(const std::string& flag, absl::Duration otherwise) const;
 };
 

@@ -129,7 +129,7 @@ int RunCall(const Arguments& arguments) {
   absl::StatusOr<Prepared> call = Prepare(arguments);
   if (!call.ok()) return FailUsage(call.status().message());
   const absl::Duration connect_timeout = arguments.GetDuration("connect-timeout", absl::Seconds(5));
-  const client::Client client({.socket = arguments.Get("socket"),
+  const client::Client client({.socket = arguments.GetSocket("socket", "DIRTY_SOCKET"),
                                .connect_timeout = absl::ToChronoNanoseconds(connect_timeout),
                                .max_message_size = 0});  // the arbiter knows its own limit
   const std::string& app = arguments.operands[0];
