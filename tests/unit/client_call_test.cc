@@ -369,7 +369,7 @@ TEST_F(ClientCall, StreamsErrorComesAfterItsValues) {
 TEST_F(ClientCall, LettingGoOfAStreamCancelsIt) {
   std::atomic<bool> cancelled = false;
   Client client = Connect([&](grpc::ServerContext& context, const auto& request, auto& response) {
-    const grpc::Status status = FakeArbiter::Block(context, request, response);
+    grpc::Status status = FakeArbiter::Block(context, request, response);
     cancelled = true;
     return status;
   });
