@@ -92,10 +92,14 @@ void Arbiter::OnWorkersStopped() {
 // --- Looking ---
 
 void Arbiter::OnSupervisorChanged() {
-  bool tried = supervisor_.EveryAppTried() && supervisor_.ReadyWorkers() >= 1;
-  bool complete = supervisor_.ReadyWorkers() == supervisor_.DesiredWorkers();
   bool disabled = supervisor_.DesiredWorkers() == 0;
-  if (!ready_ && shutdown_ == ShutdownPhase::kNone && (disabled || (tried && complete))) {
+  bool settled = supervisor_.EveryAppTried() && supervisor_.StartingWorkers() == 0;
+  if (!ready_ && shutdown_ == ShutdownPhase::kNone && settled && supervisor_.ReadyWorkers() == 0 && !disabled) {
+    if (!std::exchange(told_unready_, true)) {
+      log_.Error(absl::StrCat("not ready: no app could be started; each is tried again every ",
+                              errors::Seconds(settings_.restart.max_backoff)));
+    }
+  } else if (!ready_ && shutdown_ == ShutdownPhase::kNone && (disabled || settled)) {
     ready_ = true;
     v1::StatusResponse status = Status();
     auto good = std::count_if(status.apps().begin(), status.apps().end(),

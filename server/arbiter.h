@@ -84,7 +84,8 @@ class Arbiter final : private Dispatcher::Events, private Supervisor::Events {
   absl::Time started_at_;
   absl::Time started_wall_;
   Settings settings_;
-  bool ready_ = false;  // the line was printed
+  bool ready_ = false;         // the line was printed
+  bool told_unready_ = false;  // likewise
   ShutdownPhase shutdown_ = ShutdownPhase::kNone;
   TimerQueue::TimerId grace_timer_ = 0;
   Dispatcher dispatcher_;

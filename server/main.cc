@@ -9,6 +9,7 @@
 
 #include <climits>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -104,6 +105,16 @@ void WarnOfUnbuilt(const Settings& settings, Logger& log) {
   if (!hooks.on_dirty_starting.empty() || !hooks.dirty_post_fork.empty() || !hooks.dirty_worker_init.empty() ||
       !hooks.dirty_worker_exit.empty()) {
     log.Warning("hooks: not built in this version of dirtyd, ignored");
+  }
+  for (const PoolSettings& pool : settings.pools) {
+    if (pool.runtime == WorkerRuntime::kPython) {
+      log.Warning(absl::StrCat("pool ", pool.name, ": Python apps are not built in this version of dirtyd"));
+    }
+    for (const AppSettings& app : pool.apps) {
+      if (app.limits.stream_idle_timeout != absl::InfiniteDuration()) {
+        log.Warning(absl::StrCat(app.name, ": stream_idle_timeout is not built in this version of dirtyd, ignored"));
+      }
+    }
   }
   if (!settings.metrics.empty()) log.Warning("metrics: not built in this version of dirtyd, ignored");
 }
@@ -204,7 +215,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const std::st
                       .on_changed = [&on_changed] { on_changed(); },
                       .on_stopped = [&loop] { loop.Quit(); },
                   });
-  launcher.SetEvents(&arbiter.supervisor());
+  launcher.SetEvents(links.BeforeExits(&arbiter.supervisor()));
   reap_strangers = [&launcher] { ReapStrangers([&](pid_t pid) { return launcher.Owns(pid); }); };
   links.SetEvents(&arbiter.supervisor(), &arbiter.dispatcher());
   ArbiterHealth health_source(arbiter);
@@ -245,7 +256,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const std::st
       case SIGCHLD:
         return reap_strangers();
       default:
-        return log.Warning(absl::StrCat(strsignal(signal), ": not built in this version of dirtyd, ignored"));
+        return log.Warning(absl::StrCat("SIG", sigabbrev_np(signal), ": not built in this version of dirtyd, ignored"));
     }
   });
 

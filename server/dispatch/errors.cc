@@ -37,6 +37,7 @@ size_t EditDistance(absl::string_view a, absl::string_view b) {
 std::string Seconds(absl::Duration duration) {
   if (duration == absl::InfiniteDuration()) return "for ever";
   double seconds = absl::ToDoubleSeconds(duration);
+  if (seconds < 0.000995) return absl::StrFormat("%.3g us", seconds * 1e6);
   if (seconds < 0.0995) return absl::StrFormat("%.3g ms", seconds * 1e3);
   if (seconds < 1) return absl::StrFormat("%.0f ms", seconds * 1e3);
   if (seconds < 100) return absl::StrFormat("%.1f s", seconds);

@@ -28,6 +28,7 @@ Watcher::Watcher() : epoll_(epoll_create1(EPOLL_CLOEXEC)), wake_(eventfd(0, EFD_
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   thread_ = std::thread([this] { Main(); });
+  pthread_setname_np(thread_.native_handle(), "dirtyd-watcher");
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 

@@ -191,6 +191,7 @@ class QueuedLog final : public LogWriter {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     thread_ = std::thread([this] { Main(); });
+    pthread_setname_np(thread_.native_handle(), "dirtyd-log");
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 

@@ -23,6 +23,8 @@ constexpr uint32_t kProtocolVersion = 1;
 // so that buffers of this size are affordable here.
 constexpr int kFrameSize = 4 << 20;
 constexpr int kReadChunk = 1 << 20;
+// For what a worker that is gone had sent; only a process that still holds its socket makes us wait so long.
+constexpr absl::Duration kLastFrames = absl::Milliseconds(250);
 
 grpc::ChannelArguments LinkArguments() {
   grpc::ChannelArguments arguments;
@@ -86,6 +88,9 @@ class GrpcLinks::Link final : public WorkerPort {
       v1::AppSpec* app = hello->add_apps();
       app->set_name(settings.name);
       app->set_path(owner_.options_.locate(settings, *spec.pool));
+      if (spec.pool->runtime == WorkerRuntime::kNative && !absl::StrContains(app->path(), '/')) {
+        app->mutable_searched()->Assign(spec.pool->library_path.begin(), spec.pool->library_path.end());
+      }
     }
     hello->set_max_message_size(owner_.options_.max_message_size);
     hello->set_max_json_depth(owner_.options_.max_json_depth);
@@ -100,9 +105,20 @@ class GrpcLinks::Link final : public WorkerPort {
     WriteNext();
   }
 
+  // Calls `then` once the last frame was handled; at once if that is so.
+  void AfterLastFrame(std::function<void()> then) {
+    if (stream_ == nullptr || ended_) return then();
+    after_last_frame_ = std::move(then);
+    last_frame_timer_ = owner_.loop_.timers().ScheduleIn(kLastFrames, [this] {
+      last_frame_timer_ = 0;
+      std::exchange(after_last_frame_, nullptr)();
+    });
+  }
+
   // No more events. True: nothing is under way, it can go at once.
   bool Close() {
     closed_ = true;
+    owner_.loop_.timers().Cancel(last_frame_timer_);
     outbox_.clear();
     if (pending_ > 0) context_.TryCancel();
     return pending_ == 0;
@@ -182,7 +198,10 @@ class GrpcLinks::Link final : public WorkerPort {
   }
 
   void OnFinished(bool) {
+    ended_ = true;
     if (!closed_) Break(status_.ok() ? "the worker ended it" : status_.error_message());
+    // May close the link; it goes with this tag.
+    if (!closed_ && after_last_frame_) std::exchange(after_last_frame_, nullptr)();
     Returned();
   }
 
@@ -203,7 +222,7 @@ class GrpcLinks::Link final : public WorkerPort {
   }
 
   void Handle() {
-    Events& events = *owner_.events_;
+    WorkerLinks::Events& events = *owner_.events_;
     if (!greeted_) {
       if (!frame_.has_hello() || frame_.hello().protocol_version() != kProtocolVersion) {
         context_.TryCancel();
@@ -260,6 +279,9 @@ class GrpcLinks::Link final : public WorkerPort {
   bool greeted_ = false;
   bool broken_ = false;
   bool closed_ = false;
+  bool ended_ = false;  // no frame will come
+  std::function<void()> after_last_frame_;
+  TimerQueue::TimerId last_frame_timer_ = 0;
   MemberCompletion<Link> started_{this, &Link::OnStarted};
   MemberCompletion<Link> wrote_{this, &Link::OnWrote};
   MemberCompletion<Link> read_{this, &Link::OnRead};
@@ -304,6 +326,12 @@ void GrpcLinks::DumpStacks(WorkerId worker, uint64_t call) {
   auto frame = std::make_unique<v1::ArbiterFrame>();
   frame->mutable_dump_stacks()->set_call(call);
   link->Send(std::move(frame));
+}
+
+void GrpcLinks::OnExit(WorkerId worker, const ExitStatus& status) {
+  Link* link = Find(worker);
+  if (link == nullptr) return exits_->OnExit(worker, status);
+  link->AfterLastFrame([this, worker, status] { exits_->OnExit(worker, status); });
 }
 
 WorkerPort* GrpcLinks::Port(WorkerId worker) { return Find(worker); }

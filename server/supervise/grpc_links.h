@@ -14,7 +14,7 @@
 
 namespace dirty {
 
-class GrpcLinks final : public WorkerLinks {
+class GrpcLinks final : public WorkerLinks, private WorkerLauncher::Events {
  public:
   struct Options {
     std::function<std::string(WorkerId)> socket_path;
@@ -31,9 +31,16 @@ class GrpcLinks final : public WorkerLinks {
   ~GrpcLinks() override;
 
   // Before the first Open.
-  void SetEvents(Events* events, Dispatcher* dispatcher) {
+  void SetEvents(WorkerLinks::Events* events, Dispatcher* dispatcher) {
     events_ = events;
     dispatcher_ = dispatcher;
+  }
+
+  // What a launcher is to tell, so that `events` hears of an exit after everything that the worker had said: which app
+  // it was initialising, which call it had ended. Before the first Open.
+  WorkerLauncher::Events* BeforeExits(WorkerLauncher::Events* events) {
+    exits_ = events;
+    return this;
   }
 
   void Open(const WorkerSpec& spec) override;
@@ -46,12 +53,17 @@ class GrpcLinks final : public WorkerLinks {
  private:
   class Link;
 
+  // WorkerLauncher::Events
+  void OnListening(WorkerId worker) override { exits_->OnListening(worker); }
+  void OnExit(WorkerId worker, const ExitStatus& status) override;
+
   Link* Find(WorkerId worker);
 
   Loop& loop_;
   Options options_;
-  Events* events_ = nullptr;
+  WorkerLinks::Events* events_ = nullptr;
   Dispatcher* dispatcher_ = nullptr;
+  WorkerLauncher::Events* exits_ = nullptr;
   absl::flat_hash_map<WorkerId, std::unique_ptr<Link>> links_;
   // Closed, until their last tag is back.
   absl::flat_hash_map<Link*, std::unique_ptr<Link>> closing_;

@@ -84,6 +84,7 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
   // Nullopt: no such app.
   std::optional<bool> HasReadyWorker(absl::string_view app) const;
   uint32_t ReadyWorkers() const;
+  uint32_t StartingWorkers() const;
   uint32_t DesiredWorkers() const;
   uint32_t Processes() const { return static_cast<uint32_t>(workers_.size()); }
 

@@ -41,6 +41,12 @@ uint32_t Supervisor::ReadyWorkers() const {
                                              [](auto& entry) { return entry.second->phase == Phase::kReady; }));
 }
 
+uint32_t Supervisor::StartingWorkers() const {
+  return static_cast<uint32_t>(std::count_if(workers_.begin(), workers_.end(), [](auto& entry) {
+    return entry.second->phase == Phase::kSpawned || entry.second->phase == Phase::kInitialising;
+  }));
+}
+
 uint32_t Supervisor::DesiredWorkers() const {
   uint32_t desired = 0;
   for (const auto& pool : pools_) desired += pool->desired;

@@ -23,7 +23,7 @@ constexpr absl::Duration kCloseTimeout = absl::Seconds(60);
 // Between a link that broke and the kill: a process that is crashing says by its exit how.
 constexpr absl::Duration kBrokenLinkGrace = absl::Seconds(1);
 // Between asking for a stack dump and the kill.
-constexpr absl::Duration kDumpGrace = absl::Milliseconds(500);
+constexpr absl::Duration kDumpGrace = absl::Seconds(1);
 constexpr size_t kExitsKept = 20;
 
 }  // namespace
@@ -121,7 +121,7 @@ void Supervisor::EnterReady(Worker& worker) {
   worker.phase = Phase::kReady;
   worker.ready_at = timers_.Now();
   if (worker.ready_apps.empty()) {  // nothing to serve: its apps are retried by a new one
-    Retire(worker, "could not start");
+    Retire(worker, "no app started");
     return;
   }
   if (seat->incoming == worker.spec.id) {
@@ -134,7 +134,7 @@ void Supervisor::EnterReady(Worker& worker) {
       if (worker.failed_apps.contains(name)) better = false;
     }
     if (!better) {
-      Retire(worker, "drained");
+      Retire(worker, "retry failed");
       return;
     }
     seat->incoming = 0;

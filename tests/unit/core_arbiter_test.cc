@@ -89,6 +89,19 @@ TEST_F(ArbiterTest, WithoutWorkersItServesNothingButLives) {
   EXPECT_EQ(stopped_, 1);
 }
 
+TEST_F(ArbiterTest, SaysOnceThatNothingCouldBeStarted) {
+  workers_.launch_error = absl::NotFoundError("no such program");
+  Start(1);
+  time_.Advance(absl::Seconds(10));
+  EXPECT_TRUE(log_.Has("not ready: no app could be started"));
+  EXPECT_FALSE(log_.Has("ready: 0/"));
+  EXPECT_EQ(arbiter_.Serving("dirty.v1.Arbiter"), std::optional<bool>(false));
+  workers_.launch_error = absl::OkStatus();
+  time_.Advance(absl::Seconds(31));
+  BootAll();
+  EXPECT_TRUE(log_.Has("ready: 1/1 workers"));
+}
+
 TEST_F(ArbiterTest, AGracefulShutdownLetsCallsEndAndThenClosesTheWorkers) {
   Start(1);
   BootAll();

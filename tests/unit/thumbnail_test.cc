@@ -76,7 +76,7 @@ class ThumbnailTest : public ::testing::Test {
  protected:
   // One for all tests: libvips is started once a process.
   static void SetUpTestSuite() {
-    auto app = dirty::worker::MakeApp(THUMBNAIL_LIBRARY ":Thumbnail");
+    auto app = dirty::worker::MakeApp(THUMBNAIL_LIBRARY ":Thumbnail", {});
     ASSERT_TRUE(app.ok()) << app.status();
     app_ = app->release();
     app_->Init();

@@ -102,7 +102,8 @@ std::string NativeHost::Describe() const { return "native/" DIRTY_VERSION; }
 
 std::optional<v1::Error> NativeHost::Load(const v1::AppSpec& spec) {
   try {
-    absl::StatusOr<std::unique_ptr<App>> app = MakeApp(spec.path());
+    std::vector<std::string> searched(spec.searched().begin(), spec.searched().end());
+    absl::StatusOr<std::unique_ptr<App>> app = MakeApp(spec.path(), searched);
     if (!app.ok()) return AppError("dirty::LoadError", app.status().message());
     (*app)->Init();
     apps_[spec.name()] = app->get();

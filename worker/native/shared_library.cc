@@ -15,12 +15,11 @@ namespace dirty::worker {
 namespace {
 
 // Why dlopen cannot take `file`; OK if it can try.
-absl::Status CheckFile(const std::string& file) {
+absl::Status CheckFile(const std::string& file, absl::Span<const std::string> searched) {
   if (file.find('/') == std::string::npos) {
-    return absl::NotFoundError(absl::StrCat(
-        file,
-        ": no such library in library_path nor in dirtyd's own apps directory (<prefix>/lib/dirty/apps); add its ",
-        "directory to library_path, or write the app's path with a slash"));
+    return absl::NotFoundError(
+        absl::StrCat(file, ": no such library", searched.empty() ? "" : " in ", absl::StrJoin(searched, ", "),
+                     "; add its directory to library_path, or write the app's path with a slash"));
   }
   if (access(file.c_str(), R_OK) == 0) return absl::OkStatus();
   char directory[4096] = "?";
@@ -36,14 +35,14 @@ Function* Find(void* library, const char* symbol) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<App>> MakeApp(absl::string_view path) {
+absl::StatusOr<std::unique_ptr<App>> MakeApp(absl::string_view path, absl::Span<const std::string> searched) {
   size_t colon = path.rfind(':');
   if (colon == absl::string_view::npos || colon == 0 || colon + 1 == path.size()) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": a native app is named library.so:Class"));
   }
   std::string file(path.substr(0, colon));
   absl::string_view name = path.substr(colon + 1);
-  if (absl::Status status = CheckFile(file); !status.ok()) return status;
+  if (absl::Status status = CheckFile(file, searched); !status.ok()) return status;
 
   void* library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return absl::FailedPreconditionError(dlerror());

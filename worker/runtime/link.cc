@@ -74,8 +74,10 @@ void Link::Accept() {
 }
 
 void Link::OnAccepted(bool ok) {
-  if (!ok) {  // the server shuts down
+  if (!ok) {  // the server shuts down, and nobody starts anything any more
     next_.reset();
+    down_ = true;
+    queue_->Shutdown();
     return;
   }
   if (arbiter_ == nullptr) {
@@ -83,15 +85,14 @@ void Link::OnAccepted(bool ok) {
     {
       MutexLock lock(mutex_);
       attached_ = true;
-      if (closing_) FinishLocked();
     }
     Read();
   } else {
     Attachment* refused = next_.release();
-    refused->finished = [refused](bool) { delete refused; };
+    refused->refused = [refused](bool) { delete refused; };
     refused->stream.Finish(
         grpc::Status(grpc::StatusCode::FAILED_PRECONDITION, "this worker has its arbiter: one Attach in its life"),
-        &refused->finished);
+        &refused->refused);
   }
   Accept();
 }
@@ -117,7 +118,7 @@ void Link::OnRead(bool ok) {
     return;
   }
   receiver_->OnFrame(frame);
-  Read();
+  if (!down_) Read();
 }
 
 void Link::OnEnded() {
@@ -152,26 +153,32 @@ void Link::Send(const v1::WorkerFrame& frame) {
     }
     writing_ = true;
   }
-  arbiter_->stream.Write(bytes, &written_);
+  Write(bytes, grpc::WriteOptions());
 }
 
 void Link::OnWritten(bool ok) {
   grpc::ByteBuffer bytes;
   grpc::WriteOptions options;
+  bool finish = false;
   {
     MutexLock lock(mutex_);
     if (!ok) unwritten_.clear();
     if (unwritten_.empty()) {
       writing_ = false;
       progress_.NotifyAll();
-      if (closing_) FinishLocked();
-      return;
+      if (!closing_) return;
+      finish = true;
+    } else {
+      bytes = std::move(unwritten_.front());
+      unwritten_.pop_front();
+      if (!unwritten_.empty()) options.set_buffer_hint();
     }
-    bytes = std::move(unwritten_.front());
-    unwritten_.pop_front();
-    if (!unwritten_.empty()) options.set_buffer_hint();
   }
-  arbiter_->stream.Write(bytes, options, &written_);
+  if (finish) {
+    Finish();
+  } else {
+    Write(bytes, options);
+  }
 }
 
 void Link::Flush() {
@@ -186,29 +193,39 @@ void Link::ExpectEnd() {
   end_expected_ = true;
 }
 
-void Link::FinishLocked() {
-  arbiter_->finished = [this](bool) {
-    MutexLock lock(mutex_);
-    finished_ = true;
-    progress_.NotifyAll();
-  };
-  arbiter_->stream.Finish(grpc::Status::OK, &arbiter_->finished);
+void Link::Write(const grpc::ByteBuffer& bytes, grpc::WriteOptions options) {
+  MutexLock lock(stream_mutex_);
+  arbiter_->stream.Write(bytes, options, &written_);
+}
+
+void Link::Finish() {
+  MutexLock lock(stream_mutex_);
+  arbiter_->stream.Finish(grpc::Status::OK, &finish_);
+}
+
+void Link::OnFinished() {
+  MutexLock lock(mutex_);
+  finished_ = true;
+  progress_.NotifyAll();
 }
 
 bool Link::Close() {
+  bool attached, finish;
   {
     MutexLock lock(mutex_);
     closing_ = true;
-    if (attached_) {
-      if (!writing_) FinishLocked();
-      auto deadline = std::chrono::steady_clock::now() + kCloseGrace;
-      while (!finished_) {
-        if (!progress_.WaitUntil(lock, deadline)) return false;
-      }
+    attached = attached_;
+    finish = attached_ && !writing_;
+  }
+  if (finish) Finish();
+  if (attached) {
+    MutexLock lock(mutex_);
+    auto deadline = std::chrono::steady_clock::now() + kCloseGrace;
+    while (!finished_) {
+      if (!progress_.WaitUntil(lock, deadline)) return false;
     }
   }
   server_->Shutdown(std::chrono::system_clock::now());
-  queue_->Shutdown();
   return true;
 }
 
