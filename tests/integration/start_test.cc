@@ -244,6 +244,16 @@ TEST(AppsThatDoNotStart, AreTriedAgainAndTheirCallsWaited) {
   dirtyd.Stop(SIGTERM);
 }
 
+TEST(AppsThatDoNotStart, AreBlamedAloneHoweverFastTheyCrash) {
+  const int crashes = Repetitions(50, 10);
+  Dirtyd dirtyd({kEcho, "libfaults.so:CrashInit", "--restart_give_up_after", "0", "--restart_initial_backoff", "1ms",
+                 "--restart_max_backoff", "1ms"},
+                {.ready = false});
+  dirtyd.process().WaitForLine(absl::StrCat("failures=", crashes, " "));
+  EXPECT_THAT(dirtyd.process().err(), Not(HasSubstr(absl::StrCat(kEcho, " failed to start"))));
+  dirtyd.Stop(SIGTERM);
+}
+
 TEST(Boot, AnInitThatTakesTooLongIsEndedAndCharged) {
   Folder folder;
   Dirtyd dirtyd(With({kEcho, "libfaults.so:SlowInit", "--env", absl::StrCat("DIRTY_TEST_INIT_FILE=", folder / "never"),
