@@ -78,7 +78,8 @@ TEST(Loading, SaysWhyAnAppCannotBeLoaded) {
       .LoadPath("alias", apps + "/libfaults.so:Echo")
       .AttachAndWait();
   EXPECT_EQ(arbiter.failed["missing"].message(), apps + "/libmissing.so: No such file or directory");
-  EXPECT_THAT(arbiter.failed["unfound"].message(), HasSubstr("libunfound.so: no such library; add its directory to library_path"));
+  EXPECT_THAT(arbiter.failed["unfound"].message(),
+              HasSubstr("libunfound.so: no such library; add its directory to library_path"));
   EXPECT_THAT(arbiter.failed["unnamed"].message(), HasSubstr("a native app is named library.so:Class"));
   EXPECT_THAT(arbiter.failed["class"].message(), HasSubstr("libfaults.so has no app Ecko; it has Echo, Slow, Faulty"));
   EXPECT_THAT(arbiter.failed["empty"].message(), HasSubstr("libempty.so has no app: include <dirty/app.h>"));
