@@ -438,6 +438,14 @@ std::vector<v1::WorkerStatus> Dirtyd::WaitForWorkers(size_t count) {
   return ready;
 }
 
+bool Dirtyd::WaitForWorker(uint32_t id) {
+  return WaitUntil([&] {
+    v1::StatusResponse status = Status();
+    return status.workers_size() == 1 && status.workers(0).id() == id &&
+           status.workers(0).state() == v1::WorkerStatus::READY;
+  });
+}
+
 bool Dirtyd::WaitForQueued(const std::string& app, uint32_t calls) {
   return WaitUntil([&] { return App(app).queued() == calls; });
 }

@@ -191,6 +191,9 @@ class Dirtyd {
   std::vector<v1::WorkerStatus> ReadyWorkers();
   // Waits until so many are ready, and none else is left.
   std::vector<v1::WorkerStatus> WaitForWorkers(size_t count);
+  // Waits until this one is ready and no other is left: of a replacement, whose predecessor may look alive for a
+  // moment.
+  bool WaitForWorker(uint32_t id);
   bool WaitForQueued(const std::string& app, uint32_t calls);
   bool WaitForRunning(const std::string& app, uint32_t calls);
   // Whether received = queued + running + all outcomes, for every app.
