@@ -338,7 +338,15 @@ void Supervisor::ChargeFailedStart(const Worker& worker, const std::string& what
     AppBootFailed(worker.initialising, worker, what);
     return;
   }
-  // Before or between inits nobody in particular is to blame: none of them could start.
+  // Inits go in order, and the last frame of a process that crashes may be lost: after one app's init it is the next.
+  if (!worker.ready_apps.empty() || !worker.failed_apps.empty()) {
+    for (const AppSettings& app : worker.spec.apps) {
+      if (worker.ready_apps.contains(app.name) || worker.failed_apps.contains(app.name)) continue;
+      AppBootFailed(app.name, worker, what);
+      return;
+    }
+  }
+  // Before the first init, or after the last, nobody in particular is to blame: none of them could start.
   for (const AppSettings& app : worker.spec.apps) {
     if (!worker.failed_apps.contains(app.name)) AppBootFailed(app.name, worker, what);
   }

@@ -245,6 +245,17 @@ TEST_F(SupervisorTest, AnInitThatKillsTheProcessCountsAgainstThatAppAlone) {
   EXPECT_THAT(AppsOf(2), ElementsAre("good"));
 }
 
+TEST_F(SupervisorTest, ACrashWhoseLastFrameWasLostIsTheNextAppsAlone) {
+  Start(TestSettings({TestPool("p", 1, {TestApp("good"), TestApp("bad"), TestApp("later")})}));
+  supervisor_.OnListening(1);
+  supervisor_.OnAppStarting(1, "good");
+  supervisor_.OnAppReady(1, "good", {});
+  Die(1, 11);
+  EXPECT_EQ(AppStatusOf("good").state(), v1::AppStatus::STARTING);
+  EXPECT_EQ(AppStatusOf("bad").state(), v1::AppStatus::BACKOFF);
+  EXPECT_EQ(AppStatusOf("later").state(), v1::AppStatus::STARTING);
+}
+
 TEST_F(SupervisorTest, AnInitThatOverrunsItsBootTimeoutIsKilled) {
   AppSettings app = TestApp("a");
   app.limits.boot_timeout = absl::Seconds(20);
