@@ -170,7 +170,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const std::st
   Listener listener(watcher, clock, log);
   Listener::ClientSocket client_socket{.path = settings.socket, .mode = settings.socket_mode, .group = *group};
   listener.SetAllowed(settings.allow_uids, settings.allow_gids);
-  for (absl::Status status :
+  for (const absl::Status& status :
        {listener.AddClientSocket(client_socket, builder), listener.AddAdminSocket(settings.admin_socket, builder)}) {
     if (!status.ok()) return Fail(kExitCannotStart, status.message());
   }

@@ -133,7 +133,7 @@ const struct {
 
 TEST(AdminRpcs, AreRefusedOnTheClientSocket) {
   Dirtyd dirtyd({kEcho});
-  for (auto channel : {ClientChannel(dirtyd.socket()), AdminChannel(dirtyd.socket())}) {
+  for (const auto& channel : {ClientChannel(dirtyd.socket()), AdminChannel(dirtyd.socket())}) {
     auto stub = v1::Admin::NewStub(channel);
     for (const auto& rpc : kAdminRpcs) {
       SCOPED_TRACE(rpc.name);
@@ -180,7 +180,7 @@ HealthCheckRequest About(const std::string& service) {
 
 TEST(HealthService, ChecksAndWatchesEveryApp) {
   Dirtyd dirtyd({kEcho});
-  for (auto channel : {ClientChannel(dirtyd.socket()), AdminChannel(dirtyd.admin_socket())}) {
+  for (const auto& channel : {ClientChannel(dirtyd.socket()), AdminChannel(dirtyd.admin_socket())}) {
     auto stub = Health::NewStub(channel);
     for (const char* service : {"", "dirty.v1.Arbiter", kEcho}) {
       SCOPED_TRACE(service);
@@ -228,7 +228,7 @@ TEST(ReflectionService, ListsWhatIsServed) {
   namespace v1r = grpc::reflection::v1;
   namespace v1a = grpc::reflection::v1alpha;
   Dirtyd dirtyd({kEcho});
-  for (auto channel : {ClientChannel(dirtyd.socket()), AdminChannel(dirtyd.admin_socket())}) {
+  for (const auto& channel : {ClientChannel(dirtyd.socket()), AdminChannel(dirtyd.admin_socket())}) {
     auto names = Listed<v1r::ServerReflection, v1r::ServerReflectionRequest, v1r::ServerReflectionResponse>(channel);
     EXPECT_THAT(names, IsSupersetOf({"dirty.v1.Arbiter", "dirty.v1.Admin", "grpc.health.v1.Health"}));
     auto old = Listed<v1a::ServerReflection, v1a::ServerReflectionRequest, v1a::ServerReflectionResponse>(channel);
