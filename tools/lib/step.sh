@@ -13,7 +13,7 @@ step() {
   while kill -0 "$STEP_PID" 2> /dev/null; do
     # Ninja counts as [12/345], ctest as 12/345.
     local far
-    far=$(tail -c 4000 "$log" 2> /dev/null | tr '\r' '\n' | grep -oE '^ *\[?[0-9]+/[0-9]+' | tail -1 | tr -d ' [' || true)
+    far=$(tail -c 4000 "$log" 2> /dev/null | tr '\r' '\n' | grep -aoE '^ *\[?[0-9]+/[0-9]+' | tail -1 | tr -d ' [' || true)
     if [[ -t 1 ]]; then
       printf '\r\033[K  %s ... %s %d s' "$what" "$far" $((SECONDS - start))
     elif ((SECONDS - start >= said + 30)); then
