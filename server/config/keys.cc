@@ -53,6 +53,7 @@ constexpr KeyHelp kHelps[] = {
     {"group", "GROUP", "", "group that workers run as; the user's"},
     {"rlimits", "NAME=N", "", "resource limits of workers, such as nofile=4096"},
     {"oom_score_adj", "N", "", "out-of-memory score of workers; left alone"},
+    {"memory_limit", "SIZE", "0", "what one worker may use before the kernel kills it; 0: no limit"},
     {"log_level", "LEVEL", "info", "debug, info, warning or error"},
     {"log_format", "FORMAT", "text", "text or json"},
     {"log_file", "PATH", "-", "\"-\": standard error"},

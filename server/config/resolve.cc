@@ -100,6 +100,7 @@ PoolSettings ResolvePool(const v1::Config& config, v1::Pool pool, absl::string_v
   out.env = Values(worker.env());
   out.rlimits = Values(worker.rlimits());
   if (worker.has_oom_score_adj()) out.oom_score_adj = worker.oom_score_adj();
+  out.memory_limit = worker.memory_limit();
   out.user = config.user();
   out.group = config.group();
   for (v1::App& app : *pool.mutable_apps()) {

@@ -72,6 +72,7 @@ struct PoolSettings {
   std::map<std::string, std::string> env;
   std::map<std::string, int64_t> rlimits;  // by setrlimit(2)'s name in lower case without RLIMIT_; -1: no limit
   std::optional<int32_t> oom_score_adj;    // nullopt: left alone
+  uint64_t memory_limit = 0;               // bytes, enforced by the kernel; 0: none
   std::string user;                        // empty: dirtyd's own
   std::string group;                       // empty: the user's
   std::vector<AppSettings> apps;           // at least one
@@ -91,7 +92,7 @@ struct HookSettings {
 struct HooksSettings {
   HookSettings on_dirty_starting;
   HookSettings dirty_post_fork;
-  HookSettings dirty_worker_init;  // `python` only
+  HookSettings dirty_worker_init;
   HookSettings dirty_worker_exit;
 
   bool operator==(const HooksSettings&) const = default;

@@ -168,9 +168,6 @@ class Validator {
     CheckHook("hooks.dirty_post_fork", config_.hooks().has_dirty_post_fork(), config_.hooks().dirty_post_fork());
     CheckHook("hooks.dirty_worker_init", config_.hooks().has_dirty_worker_init(), config_.hooks().dirty_worker_init());
     CheckHook("hooks.dirty_worker_exit", config_.hooks().has_dirty_worker_exit(), config_.hooks().dirty_worker_exit());
-    if (config_.hooks().dirty_worker_init().exec_size() > 0) {
-      Fault("hooks.dirty_worker_init", "runs inside the worker: give it as python: \"module:function\"");
-    }
   }
 
   void CheckHook(const std::string& path, bool given, const v1::Hook& hook) {

@@ -328,6 +328,14 @@ void GrpcLinks::DumpStacks(WorkerId worker, uint64_t call) {
   link->Send(std::move(frame));
 }
 
+void GrpcLinks::ReopenLogs(WorkerId worker) {
+  Link* link = Find(worker);
+  if (link == nullptr) return;
+  auto frame = std::make_unique<v1::ArbiterFrame>();
+  frame->mutable_reopen_logs();
+  link->Send(std::move(frame));
+}
+
 void GrpcLinks::OnExit(WorkerId worker, const ExitStatus& status) {
   Link* link = Find(worker);
   if (link == nullptr) return exits_->OnExit(worker, status);

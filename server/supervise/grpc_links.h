@@ -47,6 +47,7 @@ class GrpcLinks final : public WorkerLinks, private WorkerLauncher::Events {
   void Ping(WorkerId worker, uint64_t sequence) override;
   void Drain(WorkerId worker) override;
   void DumpStacks(WorkerId worker, uint64_t call) override;
+  void ReopenLogs(WorkerId worker) override;
   WorkerPort* Port(WorkerId worker) override;
   void Close(WorkerId worker) override;
 

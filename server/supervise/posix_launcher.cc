@@ -298,15 +298,21 @@ void PosixLauncher::Kill(WorkerId worker) {
   KillGroup(it->second.pid);
 }
 
-uint64_t PosixLauncher::ResidentBytes(WorkerId worker) {
+ProcessUsage PosixLauncher::Usage(WorkerId worker) {
   auto it = processes_.find(worker);
-  if (it == processes_.end()) return 0;
-  // Of procfs: it does not wait for a disk.
-  std::string statm = ReadSmallFile(absl::StrCat("/proc/", it->second.pid, "/statm"));
-  std::vector<absl::string_view> pages = absl::StrSplit(statm, ' ');
-  uint64_t resident = 0;
-  if (pages.size() < 2 || !absl::SimpleAtoi(pages[1], &resident)) return 0;
-  return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  if (it == processes_.end()) return {};
+  // Of procfs: it does not wait for a disk. The second field is the program's name, which may hold anything.
+  std::string stat = ReadSmallFile(absl::StrCat("/proc/", it->second.pid, "/stat"));
+  std::vector<absl::string_view> fields = absl::StrSplit(stat.substr(stat.rfind(')') + 1), ' ', absl::SkipEmpty());
+  // Numbered as in proc(5), where what follows the name is field 3.
+  constexpr size_t kUserTime = 14 - 3, kSystemTime = 15 - 3, kResident = 24 - 3;
+  uint64_t user = 0, system = 0, pages = 0;
+  if (fields.size() <= kResident || !absl::SimpleAtoi(fields[kUserTime], &user) ||
+      !absl::SimpleAtoi(fields[kSystemTime], &system) || !absl::SimpleAtoi(fields[kResident], &pages)) {
+    return {};
+  }
+  return {.resident_bytes = pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE)),
+          .cpu_time = absl::Seconds(static_cast<double>(user + system) / static_cast<double>(sysconf(_SC_CLK_TCK)))};
 }
 
 bool PosixLauncher::Owns(pid_t pid) const {

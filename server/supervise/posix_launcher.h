@@ -45,7 +45,7 @@ class PosixLauncher final : public WorkerLauncher {
 
   absl::StatusOr<pid_t> Launch(const WorkerSpec& spec) override;
   void Kill(WorkerId worker) override;
-  uint64_t ResidentBytes(WorkerId worker) override;
+  ProcessUsage Usage(WorkerId worker) override;
 
   // Whether `pid` is a worker that was not reaped yet.
   bool Owns(pid_t pid) const;

@@ -88,7 +88,9 @@ void Supervisor::Describe(v1::StatusResponse& status) const {
       if (!tried || worker->ready_apps.contains(app.name)) out->add_apps(app.name);
     }
     ToProto(worker->spawned_wall, out->mutable_start_time());
-    out->set_rss_bytes(launcher_.ResidentBytes(worker->spec.id));
+    ProcessUsage usage = launcher_.Usage(worker->spec.id);
+    out->set_rss_bytes(usage.resident_bytes);
+    if (usage.resident_bytes > 0) ToProto(usage.cpu_time, out->mutable_cpu_time());
     out->set_threads(worker->spec.pool->threads);
   }
   for (const std::string& name : app_order_) {

@@ -153,7 +153,7 @@ void Supervisor::EnterReady(Worker& worker) {
     limit = limit == 0 ? mine : std::min(limit, mine);
   }
   worker.calls_limit = limit;
-  worker.memory_baseline = launcher_.ResidentBytes(worker.spec.id);
+  worker.memory_baseline = launcher_.Usage(worker.spec.id).resident_bytes;
   log_.Info(absl::StrCat(Name(worker), ": ready"), {{"apps", absl::StrJoin(worker.ready_apps, ",")},
                                                     {"after", errors::Seconds(worker.ready_at - worker.spawned_at)}});
 }
@@ -174,7 +174,7 @@ void Supervisor::OnSlotFree(WorkerId id, uint64_t calls) {
   std::string why;
   if (worker->calls_limit > 0 && calls >= worker->calls_limit) why = absl::StrCat("max_requests: ", calls, " calls");
   if (why.empty() && memory != std::numeric_limits<uint64_t>::max()) {
-    uint64_t now = launcher_.ResidentBytes(id);
+    uint64_t now = launcher_.Usage(id).resident_bytes;
     if (now > worker->memory_baseline && now - worker->memory_baseline > memory) {
       why = absl::StrCat("max_memory: ", (now - worker->memory_baseline) >> 20, " MiB more than after init");
     }

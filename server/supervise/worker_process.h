@@ -38,6 +38,12 @@ struct ExitStatus {
   std::string Describe() const;    // "killed by SIGSEGV", "exited with 3"
 };
 
+// What a process has taken, its children left out.
+struct ProcessUsage {
+  uint64_t resident_bytes = 0;
+  absl::Duration cpu_time;  // user and system, since its spawn
+};
+
 // Starts processes and tells of them. Loop-confined.
 class WorkerLauncher {
  public:
@@ -56,8 +62,8 @@ class WorkerLauncher {
   virtual absl::StatusOr<pid_t> Launch(const WorkerSpec& spec) = 0;
   // SIGKILL to its whole process group. One that is gone is ignored.
   virtual void Kill(WorkerId worker) = 0;
-  // Resident memory in bytes, 0 if it cannot be read.
-  virtual uint64_t ResidentBytes(WorkerId worker) = 0;
+  // All zero if it cannot be read.
+  virtual ProcessUsage Usage(WorkerId worker) = 0;
 };
 
 // The arbiter's streams to its workers, as the supervisor sees them. Loop-confined.
@@ -83,6 +89,8 @@ class WorkerLinks {
   virtual void Ping(WorkerId worker, uint64_t sequence) = 0;
   virtual void Drain(WorkerId worker) = 0;
   virtual void DumpStacks(WorkerId worker, uint64_t call) = 0;
+  // Files that the worker itself holds open for logs are opened again.
+  virtual void ReopenLogs(WorkerId worker) = 0;
   // The dispatcher's way to the worker; valid until Close.
   virtual WorkerPort* Port(WorkerId worker) = 0;
   // Cancels the stream, if there is one; no more events of it.

@@ -147,8 +147,6 @@ constexpr Mistake kMistakes[] = {
      "f:2:9: hooks.dirty_post_fork: needs exactly one of exec: [program, argument] and python: \"module:function\""},
     {"apps: [a:B]\nhooks: {dirty_worker_exit: {python: a.b}}\n",
      "f:2:29: hooks.dirty_worker_exit.python: \"a.b\" is not a function; use module:function"},
-    {"apps: [a:B]\nhooks: {dirty_worker_init: {exec: [a]}}\n",
-     "f:2:9: hooks.dirty_worker_init: runs inside the worker: give it as python: \"module:function\""},
     {"apps: [a:B]\nhooks: {worker_init: {exec: [a]}}\n", "f:2:9: hooks: unknown key \"worker_init\""},
 };
 

@@ -138,6 +138,7 @@ class FakeWorkers final : public WorkerLauncher, public WorkerLinks {
     bool killed = false;
     int pings = 0;
     int dumps = 0;
+    int reopened = 0;
   };
 
   // WorkerLauncher
@@ -151,13 +152,16 @@ class FakeWorkers final : public WorkerLauncher, public WorkerLinks {
   void Kill(WorkerId worker) override {
     if (alive.contains(worker)) alive[worker].killed = true;
   }
-  uint64_t ResidentBytes(WorkerId worker) override { return memory.contains(worker) ? memory[worker] : 1 << 20; }
+  ProcessUsage Usage(WorkerId worker) override {
+    return {.resident_bytes = memory.contains(worker) ? memory[worker] : 1 << 20, .cpu_time = absl::Seconds(1)};
+  }
 
   // WorkerLinks
   void Open(const WorkerSpec& spec) override { alive[spec.id].attached = true; }
   void Ping(WorkerId worker, uint64_t) override { ++alive[worker].pings; }
   void Drain(WorkerId worker) override { alive[worker].draining = true; }
   void DumpStacks(WorkerId worker, uint64_t) override { ++alive[worker].dumps; }
+  void ReopenLogs(WorkerId worker) override { ++alive[worker].reopened; }
   WorkerPort* Port(WorkerId worker) override { return &alive[worker].port; }
   void Close(WorkerId) override {}
 

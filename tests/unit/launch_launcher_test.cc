@@ -388,11 +388,11 @@ TEST_F(PosixLauncherTest, RemovesTheSocketOfADeadWorker) {
 TEST_F(PosixLauncherTest, TellsResidentMemory) {
   LaunchShell("echo >&3; sleep 1000; :");
   ASSERT_TRUE(loop_.RunUntil([this] { return !listening_.empty(); }));
-  EXPECT_GT(launcher().ResidentBytes(last_), 100'000u);
-  EXPECT_EQ(launcher().ResidentBytes(last_ + 1), 0u);
+  EXPECT_GT(launcher().Usage(last_).resident_bytes, 100'000u);
+  EXPECT_EQ(launcher().Usage(last_ + 1).resident_bytes, 0u);
   launcher().Kill(last_);
   WaitForExit();
-  EXPECT_EQ(launcher().ResidentBytes(last_), 0u);
+  EXPECT_EQ(launcher().Usage(last_).resident_bytes, 0u);
 }
 
 TEST_F(PosixLauncherTest, KnowsItsProcessesUntilTheyAreReaped) {
