@@ -6,6 +6,7 @@
 
 #include "absl/strings/string_view.h"
 #include "dirty/v1/call.pb.h"
+#include "dirty/v1/worker.pb.h"
 
 namespace dirty::worker {
 

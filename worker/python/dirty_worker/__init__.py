@@ -1,0 +1,1 @@
+"""Runs Python apps for dirtyd, which starts it as `python -m dirty_worker`."""
