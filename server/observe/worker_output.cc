@@ -1,6 +1,7 @@
 #include "server/observe/worker_output.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -21,8 +22,8 @@ size_t CutAt(absl::string_view text, size_t limit) {
 
 }  // namespace
 
-WorkerOutput::WorkerOutput(uint32_t worker, absl::string_view stream, Logger& log)
-    : worker_(absl::StrCat(worker)), stream_(stream), log_(log) {}
+WorkerOutput::WorkerOutput(uint32_t worker, absl::string_view stream, Logger& log, std::string hook)
+    : worker_(worker == 0 ? "" : absl::StrCat(worker)), stream_(stream), hook_(std::move(hook)), log_(log) {}
 
 void WorkerOutput::Append(absl::string_view data) {
   partial_.append(data.data(), data.size());
@@ -47,7 +48,14 @@ void WorkerOutput::Finish() {
 
 void WorkerOutput::Line(absl::string_view line) {
   std::string printable = Printable(absl::StripSuffix(line, "\r"));
-  log_.Info(printable, {{"worker", worker_}, {"stream", std::string(stream_)}});
+  std::string stream(stream_);
+  if (hook_.empty()) {
+    log_.Info(printable, {{"worker", worker_}, {"stream", stream}});
+  } else if (worker_.empty()) {
+    log_.Info(printable, {{"hook", hook_}, {"stream", stream}});
+  } else {
+    log_.Info(printable, {{"hook", hook_}, {"worker", worker_}, {"stream", stream}});
+  }
   printable.resize(CutAt(printable, kTailLineBytes));
   tail_.push_back(std::move(printable));
   if (tail_.size() > kTailLines) tail_.pop_front();

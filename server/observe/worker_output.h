@@ -1,5 +1,6 @@
-// One output stream of one worker, standard output or standard error, turned into lines of the log. Owned by the
-// launcher. Thread-compatible: used on the watcher's thread only, and handed to the loop once its process is gone.
+// One output stream of one worker or hook, standard output or standard error, turned into lines of the log. Owned by
+// its ChildProcess. Thread-compatible: used on the watcher's thread only, and handed to the loop once its process is
+// gone.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +19,9 @@ class WorkerOutput {
   static constexpr size_t kTailLines = 20;
   static constexpr size_t kTailLineBytes = 512;
 
-  // `stream` is "stdout" or "stderr", for the log.
-  WorkerOutput(uint32_t worker, absl::string_view stream, Logger& log);
+  // `stream` is "stdout" or "stderr", for the log. `hook`: of which hook; empty: the worker's own. `worker` 0: of a
+  // hook that is about no worker.
+  WorkerOutput(uint32_t worker, absl::string_view stream, Logger& log, std::string hook = "");
 
   // Logs every line that ends in `data`; the rest waits for more.
   void Append(absl::string_view data);
@@ -35,6 +37,7 @@ class WorkerOutput {
 
   std::string worker_;
   absl::string_view stream_;
+  std::string hook_;
   Logger& log_;
   std::string partial_;
   bool split_ = false;  // the line at hand began before `partial_`

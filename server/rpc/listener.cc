@@ -37,7 +37,7 @@ struct Listener::Socket {
   std::string path;
   bool admin = false;
   std::unique_ptr<ExternalConnectionAcceptor> acceptor;
-  dev_t device = 0;  // of the path, to tell it from another's
+  dev_t device = 0;  // of the path, to tell it from another's; of a passed one 0: never ours to remove
   ino_t inode = 0;
   UniqueFd fd;  // until it is watched
   Watcher::Id id = 0;
@@ -187,20 +187,33 @@ Listener::Listener(Watcher& watcher, const Clock& clock, Logger& log)
 
 Listener::~Listener() { StopAccepting(); }
 
-absl::Status Listener::AddClientSocket(const ClientSocket& socket, grpc::ServerBuilder& builder) {
-  return Add(socket, /*admin=*/false, builder);
+absl::Status Listener::AddClientSocket(const ClientSocket& socket, grpc::ServerBuilder& builder, UniqueFd passed) {
+  return Add(socket, /*admin=*/false, builder, std::move(passed));
 }
 
-absl::Status Listener::AddAdminSocket(const std::string& path, grpc::ServerBuilder& builder) {
-  return Add({.path = path, .mode = 0600, .group = std::nullopt}, /*admin=*/true, builder);
+absl::Status Listener::AddAdminSocket(const std::string& path, grpc::ServerBuilder& builder, UniqueFd passed) {
+  return Add({.path = path, .mode = 0600, .group = std::nullopt}, /*admin=*/true, builder, std::move(passed));
 }
 
-absl::Status Listener::Add(const ClientSocket& options, bool admin, grpc::ServerBuilder& builder) {
-  if (absl::Status status = RuntimeDir::CheckSocketPath(options.path); !status.ok()) return status;
-  const char* path = options.path.c_str();
+absl::Status Listener::Add(const ClientSocket& options, bool admin, grpc::ServerBuilder& builder, UniqueFd passed) {
   auto socket = std::make_shared<Socket>();
   socket->path = options.path;
   socket->admin = admin;
+  if (passed.ok()) {
+    socket->fd = std::move(passed);
+    sockets_.push_back(socket);
+  } else if (absl::Status status = Bind(options, socket); !status.ok()) {
+    return status;
+  }
+  socket->acceptor = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      admin ? grpc::experimental::LocalServerCredentials(UDS) : grpc::InsecureServerCredentials());
+  return absl::OkStatus();
+}
+
+absl::Status Listener::Bind(const ClientSocket& options, const std::shared_ptr<Socket>& socket) {
+  if (absl::Status status = RuntimeDir::CheckSocketPath(options.path); !status.ok()) return status;
+  const char* path = options.path.c_str();
   socket->fd.Reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
   memcpy(address.sun_path, options.path.data(), options.path.size());
@@ -223,9 +236,6 @@ absl::Status Listener::Add(const ClientSocket& options, bool admin, grpc::Server
   }
   if (chmod(path, options.mode) != 0) return error("cannot set its mode");
   if (listen(socket->fd.get(), kBacklog) != 0) return error("listen");
-  socket->acceptor = builder.experimental().AddExternalConnectionAcceptor(
-      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
-      admin ? grpc::experimental::LocalServerCredentials(UDS) : grpc::InsecureServerCredentials());
   return absl::OkStatus();
 }
 

@@ -41,9 +41,12 @@ class Listener {
 
   // Bind and listen, and have the server that `builder` is to start take the connections. Before it is built. The path
   // is free: see RuntimeDir. Nobody can connect before owner and mode are right. Connections wait until Start.
-  absl::Status AddClientSocket(const ClientSocket& socket, grpc::ServerBuilder& builder);
+  //
+  // A `passed` descriptor (AssignSockets) listens on the path already: then owner, mode and removal of the path are the
+  // service manager's.
+  absl::Status AddClientSocket(const ClientSocket& socket, grpc::ServerBuilder& builder, UniqueFd passed = UniqueFd());
   // Mode 0600; only our own uid and root may connect, whatever the mode becomes.
-  absl::Status AddAdminSocket(const std::string& path, grpc::ServerBuilder& builder);
+  absl::Status AddAdminSocket(const std::string& path, grpc::ServerBuilder& builder, UniqueFd passed = UniqueFd());
 
   // Who may connect to the client socket: by uid or by primary gid; both empty: whoever its mode lets in. Others are
   // closed and logged, at most ten a second. Connections that stand are left alone. Thread-safe.
@@ -52,8 +55,8 @@ class Listener {
   // Accepts connections from now on. Once the server has started.
   void Start();
 
-  // Accepts no more, and removes the sockets' paths. When it returns, gRPC is handed no more connections: the server
-  // may shut down. Connections that stand are left alone. Idempotent.
+  // Accepts no more, and removes the paths of the sockets that it made. When it returns, gRPC is handed no more
+  // connections: the server may shut down. Connections that stand are left alone. Idempotent.
   void StopAccepting();
 
   // Ends every connection, at once and for both sides. After StopAccepting; before the watcher is stopped.
@@ -66,7 +69,8 @@ class Listener {
   struct Socket;
   class Connections;
 
-  absl::Status Add(const ClientSocket& socket, bool admin, grpc::ServerBuilder& builder);
+  absl::Status Add(const ClientSocket& socket, bool admin, grpc::ServerBuilder& builder, UniqueFd passed);
+  absl::Status Bind(const ClientSocket& options, const std::shared_ptr<Socket>& socket);
 
   Watcher& watcher_;
   std::shared_ptr<Connections> connections_;      // shared with the watcher's callbacks

@@ -1,7 +1,7 @@
 // dirty-exec: turns itself into a worker. dirtyd spawns it, because what happens here must happen in the new process
 // and is not safe between a fork and an exec of a program with threads.
 //
-//   dirty-exec --parent PID [--chdir DIR] [--user NAME] [--group NAME] [--oom-score-adj N] [--nofile N]
+//   dirty-exec --parent PID [--cgroup FILE] [--chdir DIR] [--user NAME] [--group NAME] [--oom-score-adj N] [--nofile N]
 //              [--rlimit NAME=N ...] -- PROGRAM [ARG ...]
 //
 // Descriptors as in exec.h. What fails is told in one line on the status descriptor, with exit code 127. The
@@ -100,6 +100,13 @@ void SetOutOfMemoryScore(long long score) {
   close(fd);
 }
 
+// Joins the control group whose cgroup.procs `file` is.
+void JoinControlGroup(const char* file) {
+  int fd = open(file, O_WRONLY | O_CLOEXEC);
+  if (fd < 0 || write(fd, "0", 1) != 1) Fail("control group: cannot join %s: %s", file, strerror(errno));
+  close(fd);
+}
+
 void BecomeUser(const char* user, const char* group) {
   uid_t uid = geteuid();
   gid_t gid = getegid();
@@ -158,6 +165,7 @@ int main(int argc, char** argv) {
   const char* folder = nullptr;
   const char* score = nullptr;
   const char* nofile = nullptr;
+  const char* cgroup = nullptr;
   long long parent = 0;
   int next = 1;
   for (; next + 1 < argc && strcmp(argv[next], "--") != 0; next += 2) {
@@ -165,6 +173,8 @@ int main(int argc, char** argv) {
     char* value = argv[next + 1];
     if (strcmp(option, "--parent") == 0) {
       parent = Number(option, value);
+    } else if (strcmp(option, "--cgroup") == 0) {
+      cgroup = value;
     } else if (strcmp(option, "--chdir") == 0) {
       folder = value;
     } else if (strcmp(option, "--user") == 0) {
@@ -184,6 +194,8 @@ int main(int argc, char** argv) {
   if (next + 1 >= argc || parent == 0) Fail("dirty-exec is started by dirtyd only");
   if (fcntl(dirty::kStatusFd, F_SETFD, FD_CLOEXEC) != 0) _exit(dirty::kExecFailed);
 
+  // First: what is allocated from here on counts.
+  if (cgroup != nullptr) JoinControlGroup(cgroup);
   // A session of its own, so that dirtyd can kill the worker's whole process group and no terminal reaches it.
   setsid();
   ResetSignals();

@@ -15,9 +15,10 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "server/loop/poster.h"
-#include "server/loop/unique_fd.h"
 #include "server/loop/watcher.h"
 #include "server/observe/log.h"
+#include "server/supervise/child_process.h"
+#include "server/supervise/posix_cgroup.h"
 #include "server/supervise/worker_process.h"
 
 namespace dirty {
@@ -33,6 +34,7 @@ class PosixLauncher final : public WorkerLauncher {
     std::vector<std::string> environment;  // dirtyd's own, "NAME=value"
     rlim_t descriptor_limit = 0;           // the soft limit that dirtyd was started with (RaiseDescriptorLimit)
     std::function<void()> after_reap;      // on the loop, after each worker was reaped (ReapStrangers); may be empty
+    ControlGroups::Options control_groups;
   };
 
   // All of them outlive the launcher.
@@ -51,33 +53,19 @@ class PosixLauncher final : public WorkerLauncher {
   bool Owns(pid_t pid) const;
 
  private:
-  struct Stream;
-  struct Output;
-
-  struct Process {
-    pid_t pid = 0;
-    bool killed = false;  // by Kill
-    std::shared_ptr<Output> output;
-  };
-
-  std::vector<std::string> Arguments(const WorkerSpec& spec) const;
-  std::map<std::string, std::string> Environment(const WorkerSpec& spec) const;
-  void WatchStream(const std::shared_ptr<Output>& output, Stream& stream, UniqueFd fd,
-                   std::function<void(absl::string_view)> take);
-  void WatchDeath(WorkerId worker, std::shared_ptr<Output> output, UniqueFd pidfd);
-  void OnListening(WorkerId worker);
+  std::vector<std::string> Arguments(const WorkerSpec& spec, const std::string& control_group) const;
+  std::vector<std::string> Environment(const WorkerSpec& spec) const;
   void OnDead(WorkerId worker);
-  // Whether a process of our control group was killed for lack of memory that was not accounted for yet.
-  bool TakeOutOfMemoryKill();
+  // Ends what a worker left in its control group, and removes that, now or when the last of it is dead.
+  void RemoveControlGroup(WorkerId worker);
 
   const Options options_;
   Watcher& watcher_;
   Poster& poster_;
   Logger& log_;
   Events* events_ = nullptr;
-  absl::flat_hash_map<WorkerId, Process> processes_;
-  std::string oom_file_;    // empty: none can be read
-  uint64_t oom_kills_ = 0;  // those accounted for
+  ControlGroups control_groups_;
+  absl::flat_hash_map<WorkerId, std::unique_ptr<ChildProcess>> processes_;
   // What the watcher's thread posted asks whether the launcher is still there.
   std::shared_ptr<char> alive_ = std::make_shared<char>();
 };
