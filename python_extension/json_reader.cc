@@ -149,8 +149,8 @@ class Reader {
     if (overflow == 0 && index < 0) {
       fault_ = absl::StrCat(Path(), " has an $attachment that is not a number from 0");
     } else if (overflow != 0 || static_cast<size_t>(index) >= attachments_.size()) {
-      fault_ = absl::StrCat(Path(), " references attachment ", Str(number), "; the ", owner_, " has ",
-                            attachments_.size());
+      fault_ =
+          absl::StrCat(Path(), " references attachment ", Str(number), "; the ", owner_, " has ", attachments_.size());
     } else {
       absl::string_view bytes = attachments_[static_cast<size_t>(index)];
       return Object::Steal(PyBytes_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));

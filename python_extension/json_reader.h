@@ -2,11 +2,10 @@
 // Holders of the GIL only.
 #pragma once
 
-#include "python_extension/python_object.h"
-
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "python_extension/python_object.h"
 
 namespace dirty::python {
 

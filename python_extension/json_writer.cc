@@ -237,13 +237,14 @@ class Writer {
 
   // Scalars have an item(), which is Python's own type; arrays do not pass: numbers or bytes, who knows?
   bool WriteNumpy(PyObject* value) {
-    if (!PyObject_HasAttrString(value, "item") || TypeName(value) == "ndarray" || PyObject_HasAttrString(value, "__len__")) {
+    if (!PyObject_HasAttrString(value, "item") || TypeName(value) == "ndarray" ||
+        PyObject_HasAttrString(value, "__len__")) {
       return Refused(value);
     }
     Object item = Object::Steal(PyObject_CallMethod(value, "item", nullptr));
     if (!item) return Raised();
     if (!IsNumpy(item.get())) return Write(item.get());
-    Object number = Object::Steal(PyNumber_Float(item.get())); // longdouble
+    Object number = Object::Steal(PyNumber_Float(item.get()));  // longdouble
     return number ? Write(number.get()) : Raised();
   }
 

@@ -1,14 +1,13 @@
 // Python objects to JSON text, with the bytes among them beside it. Holders of the GIL only.
 #pragma once
 
-#include "python_extension/python_object.h"
-
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "python_extension/python_object.h"
 
 namespace dirty::python {
 

@@ -61,8 +61,6 @@ Object TakeException() {
 #endif
 }
 
-std::string Describe(PyObject* exception) {
-  return absl::StrCat(Py_TYPE(exception)->tp_name, ": ", Str(exception));
-}
+std::string Describe(PyObject* exception) { return absl::StrCat(Py_TYPE(exception)->tp_name, ": ", Str(exception)); }
 
 }  // namespace dirty::python

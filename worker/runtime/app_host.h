@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "absl/status/status.h"
 #include "dirty/v1/call.pb.h"
 #include "dirty/v1/worker.pb.h"
 #include "worker/runtime/call.h"
@@ -28,9 +29,16 @@ class AppHost {
   // what was raised or where the app was looked for.
   virtual std::optional<v1::Error> Load(const v1::AppSpec& spec) = 0;
 
+  // All apps were tried. Main thread, once, before any Execute. An error, which is for people, ends the worker: this
+  // start has failed.
+  virtual absl::Status FinishLoading() { return absl::OkStatus(); }
+
   // Runs `call` and fills in the response or the error of `done`. Executor threads, up to `slots` at once, only for
   // apps that were loaded. `args` and `kwargs` have passed CheckShapes.
   virtual void Execute(Call& call, v1::CallDone& done) = 0;
+
+  // `call` was asked to stop; it may not run yet, or not any more. I/O thread: must not block, nor wait for user code.
+  virtual void OnCancelled(const Call&) {}
 
   // Closes every loaded app once, the last loaded first. Main thread, once, when no call runs any more.
   virtual void CloseAll() = 0;

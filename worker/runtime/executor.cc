@@ -33,7 +33,10 @@ std::shared_ptr<Call> Executor::Find(uint64_t number) {
 }
 
 void Executor::Cancel(uint64_t number, v1::CancelReason reason) {
-  if (auto call = Find(number)) call->Cancel(reason);
+  auto call = Find(number);
+  if (call == nullptr) return;
+  call->Cancel(reason);
+  host_.OnCancelled(*call);
 }
 
 void Executor::AddCredit(uint64_t number, uint32_t chunks) {
@@ -46,7 +49,10 @@ void Executor::CancelAll(v1::CancelReason reason) {
     MutexLock lock(mutex_);
     for (const auto& [number, call] : calls_) calls.push_back(call);
   }
-  for (const auto& call : calls) call->Cancel(reason);
+  for (const auto& call : calls) {
+    call->Cancel(reason);
+    host_.OnCancelled(*call);
+  }
 }
 
 void Executor::Drain() {

@@ -74,7 +74,8 @@ int Worker::Run(const WorkerEnvironment& environment) {
     while (state_ == State::kWaiting) changed_.Wait(lock);
     configured = state_ == State::kConfigured;
   }
-  if (configured) LoadApps();
+  bool failed = configured && !LoadApps();
+  if (failed) MoveTo(State::kDraining);
   bool lost;
   {
     MutexLock lock(mutex_);
@@ -91,21 +92,26 @@ int Worker::Run(const WorkerEnvironment& environment) {
     _exit(1);
   }
   io.join();
-  return lost ? 1 : 0;
+  return lost || failed ? 1 : 0;
 }
 
-void Worker::LoadApps() {
+bool Worker::LoadApps() {
   title_.Set(Title(config_));
   host_.Configure(config_);
   for (const v1::AppSpec& spec : config_.apps()) {
-    if (Ending()) return;
+    if (Ending()) return true;
     Load(spec);
   }
-  if (Ending()) return;
+  if (Ending()) return true;
+  if (absl::Status status = host_.FinishLoading(); !status.ok()) {
+    fprintf(stderr, "dirty-worker: %s\n", std::string(status.message()).c_str());
+    return false;
+  }
   executor_.Start(config_.slots());
   v1::WorkerFrame frame;
   frame.mutable_ready();
   link_.Send(frame);
+  return true;
 }
 
 void Worker::Load(const v1::AppSpec& spec) {

@@ -36,7 +36,8 @@ class Worker final : private Link::Receiver {
   ~Worker() override;
 
   // The worker's whole life. Returns the exit code: 0 after a drain (of the arbiter's or by SIGTERM), 1 if it could not
-  // listen or the link was lost. May end the process itself when what runs does not end in time. Main thread, once.
+  // listen, its start failed or the link was lost. May end the process itself when what runs does not end in time. Main
+  // thread, once.
   int Run(const WorkerEnvironment& environment);
 
  private:
@@ -53,7 +54,8 @@ class Worker final : private Link::Receiver {
   void MoveTo(State state);
   bool Ending();
 
-  void LoadApps();
+  // False: this start has failed, and why is on standard error.
+  bool LoadApps();
   void Load(const v1::AppSpec& spec);
 
   AppHost& host_;
