@@ -1,6 +1,5 @@
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
-#include <google/protobuf/util/json_util.h>
 #include <poll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -15,6 +14,8 @@
 #include "tools/dirtyctl/commands.h"
 #include "tools/dirtyctl/report.h"
 #include "tools/dirtyctl/status_table.h"
+#include "tools/dirtyctl/text.h"
+#include "tools/dirtyctl/watch.h"
 
 namespace dirty::ctl {
 namespace {
@@ -24,18 +25,6 @@ using client::internal::UniqueFd;
 
 constexpr absl::Duration kAnswerTime = absl::Seconds(10);
 constexpr absl::Duration kReplacingTime = absl::Hours(1);  // apps may take their whole boot_timeout, one after another
-
-// proto3 JSON with the names of the .proto files and with defaults.
-std::string ToJson(const google::protobuf::Message& message, bool lines) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.preserve_proto_field_names = true;
-  options.always_print_primitive_fields = true;
-  options.add_whitespace = lines;
-  std::string text;
-  (void)google::protobuf::util::MessageToJsonString(message, &text, options);
-  if (!lines) text += "\n";
-  return text;
-}
 
 // One connection to the Admin service, for one command.
 class AdminSession {
@@ -50,7 +39,7 @@ class AdminSession {
     if (name == "restart") return Restart();
     if (name == "scale") return Scale();
     if (name == "cancel") return Cancel();
-    if (name == "watch") return Watch();
+    if (name == "watch") return PrintEvents(*stub_, connection_->path(), arguments_.Has("json"));
     if (name == "metrics") return Metrics();
     if (name == "reopen-logs") return ReopenLogs();
     if (name == "log-level") return SetLogLevel();
@@ -61,23 +50,45 @@ class AdminSession {
   // Calls `method`; with --json prints the answer, else what `words` makes of it.
   template <typename Request, typename Response, typename Words>
   int Ask(grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
-          const Request& request, absl::Duration time, Words words) {
+          const Request& request, Words words) {
     grpc::ClientContext context;
-    context.set_deadline(absl::ToChronoTime(absl::Now() + time));
+    context.set_deadline(absl::ToChronoTime(absl::Now() + kAnswerTime));
     Response response;
     const grpc::Status status = (stub_.get()->*method)(&context, request, &response);
+    return Tell(status, response, words);
+  }
+
+  template <typename Response, typename Words>
+  int Tell(const grpc::Status& status, const Response& response, Words words) {
     if (!status.ok()) return Fail(status, connection_->path());
     std::cout << (arguments_.Has("json") ? ToJson(response, true) : words(response)) << std::flush;
     return kDone;
   }
 
   int Status() {
-    return Ask(&v1::Admin::Stub::Status, v1::StatusRequest(), kAnswerTime,
+    return Ask(&v1::Admin::Stub::Status, v1::StatusRequest(),
                [](const v1::StatusResponse& status) { return StatusTable(status, absl::Now()); });
   }
 
+  // The same for what takes a while: with progress on standard error, unless only the answer is wanted.
+  template <typename Request, typename Response, typename Words>
+  int AskAndWatch(grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+                  const Request& request, Words words) {
+    std::optional<Progress> progress;
+    if (!arguments_.Has("quiet") && !arguments_.Has("json")) progress.emplace(*stub_);
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(absl::Now() + kReplacingTime));
+    Response response;
+    const grpc::Status status = (stub_.get()->*method)(&context, request, &response);
+    if (progress) progress->End(status.ok() && std::is_same_v<Response, v1::ReloadResponse>);
+    return Tell(status, response, words);
+  }
+
   int Reload() {
-    return Ask(&v1::Admin::Stub::Reload, v1::ReloadRequest(), kReplacingTime, [](const v1::ReloadResponse& done) {
+    v1::ReloadRequest request;
+    for (const std::string& pool : arguments_.All("pool")) request.add_pools(pool);
+    for (const std::string& app : arguments_.All("app")) request.add_apps(app);
+    return AskAndWatch(&v1::Admin::Stub::Reload, request, [](const v1::ReloadResponse& done) {
       std::string text = absl::StrCat("reloaded, generation ", done.generation(), "\n");
       for (const std::string& change : done.changes()) absl::StrAppend(&text, "  ", change, "\n");
       for (const std::string& change : done.needs_restart()) {
@@ -89,24 +100,17 @@ class AdminSession {
 
   int Restart() {
     v1::RestartRequest request;
-    if (!arguments_.operands.empty()) {
-      absl::StatusOr<unsigned> worker = ParseNumber("WORKER_ID", arguments_.operands[0]);
-      if (!worker.ok()) return FailUsage(worker.status().message());
-      if (*worker == 0) return FailUsage("worker ids start at 1; without one every worker is replaced");
-      request.set_worker_id(*worker);
-    }
-    return Ask(&v1::Admin::Stub::Restart, request, kReplacingTime, [](const v1::RestartResponse& done) {
+    if (!arguments_.operands.empty()) request.set_worker_id(arguments_.Number(0));
+    return AskAndWatch(&v1::Admin::Stub::Restart, request, [](const v1::RestartResponse& done) {
       return absl::StrCat("workers replaced: ", done.replaced(), "\n");
     });
   }
 
   int Scale() {
-    absl::StatusOr<unsigned> workers = ParseNumber("N", arguments_.operands[0]);
-    if (!workers.ok()) return FailUsage(workers.status().message());
     v1::ScaleRequest request;
     request.set_pool(arguments_.Get("pool"));
-    request.set_workers(*workers);
-    return Ask(&v1::Admin::Stub::Scale, request, kAnswerTime, [](const v1::ScaleResponse& done) {
+    request.set_workers(arguments_.Number(0));
+    return Ask(&v1::Admin::Stub::Scale, request, [](const v1::ScaleResponse& done) {
       return absl::StrCat("workers: ", done.previous_workers(), " -> ", done.workers(), "\n");
     });
   }
@@ -114,45 +118,28 @@ class AdminSession {
   int Cancel() {
     v1::CancelRequest request;
     request.set_call_id(arguments_.operands[0]);
-    return Ask(&v1::Admin::Stub::Cancel, request, kAnswerTime, [](const v1::CancelResponse& done) {
+    return Ask(&v1::Admin::Stub::Cancel, request, [](const v1::CancelResponse& done) {
       return std::string(done.was_running() ? "it was running and is asked to stop\n"
                                             : "it was waiting and is dropped\n");
     });
   }
 
   int Metrics() {
-    return Ask(&v1::Admin::Stub::Metrics, v1::MetricsRequest(), kAnswerTime,
+    return Ask(&v1::Admin::Stub::Metrics, v1::MetricsRequest(),
                [](const v1::MetricsResponse& metrics) { return metrics.text(); });
   }
 
   int ReopenLogs() {
-    return Ask(&v1::Admin::Stub::ReopenLogs, v1::ReopenLogsRequest(), kAnswerTime,
+    return Ask(&v1::Admin::Stub::ReopenLogs, v1::ReopenLogsRequest(),
                [](const v1::ReopenLogsResponse&) { return std::string("log files are reopened\n"); });
   }
 
   int SetLogLevel() {
     v1::SetLogLevelRequest request;
     request.set_level(arguments_.operands[0]);
-    return Ask(&v1::Admin::Stub::SetLogLevel, request, kAnswerTime, [&](const v1::SetLogLevelResponse& done) {
+    return Ask(&v1::Admin::Stub::SetLogLevel, request, [&](const v1::SetLogLevelResponse& done) {
       return absl::StrCat("log level: ", done.previous_level(), " -> ", request.level(), "\n");
     });
-  }
-
-  int Watch() {
-    grpc::ClientContext context;
-    auto reader = stub_->Watch(&context, v1::WatchRequest());
-    v1::Event event;
-    while (reader->Read(&event)) {
-      if (arguments_.Has("json")) {
-        std::cout << ToJson(event, false) << std::flush;
-        continue;
-      }
-      if (event.missed() != 0) std::cout << "(" << event.missed() << " events missed)\n";
-      const absl::Time time = absl::FromUnixSeconds(event.time().seconds()) + absl::Nanoseconds(event.time().nanos());
-      std::cout << absl::FormatTime("%H:%M:%E3S", time, absl::LocalTimeZone()) << "  " << event.message() << std::endl;
-    }
-    const grpc::Status status = reader->Finish();
-    return status.ok() ? kDone : Fail(status, connection_->path());
   }
 
   // Asks for it, then waits for the end of the process, or of the connection where its pid means nothing to us.
@@ -198,10 +185,6 @@ class AdminSession {
 }  // namespace
 
 int RunAdmin(const Arguments& arguments) {
-  if (arguments.command->name == "top") {
-    std::cerr << "dirtyctl: UNIMPLEMENTED: top is not built yet; see dirtyctl status\n";
-    return kFailed;
-  }
   auto connection = Connect(arguments, "admin-socket", "DIRTY_ADMIN_SOCKET", "admin.sock");
   if (!connection.ok()) return Fail(connection.error());
   return AdminSession(arguments, *std::move(connection)).Run();

@@ -37,6 +37,31 @@ std::string FlagHelp(const std::vector<Flag>& flags) {
   return help;
 }
 
+absl::Status CheckPositive(absl::string_view what, const std::string& text) {
+  absl::StatusOr<unsigned> number = ParseNumber(what, text);
+  if (number.ok() && *number == 0) return absl::InvalidArgumentError(absl::StrCat(what, " starts at 1"));
+  return number.status();
+}
+
+// Flags and operands that are durations or numbers.
+absl::Status CheckValues(const Arguments& arguments) {
+  for (const auto& [name, values] : arguments.flags) {
+    const Flag* flag = FindFlag(GlobalFlags(), name);
+    if (flag == nullptr) flag = FindFlag(arguments.command->flags, name);
+    absl::Status bad;
+    if (flag->value == "D") bad = ParseDuration(values.back()).status();
+    if (flag->value == "N") bad = CheckPositive("its value", values.back());
+    if (name == "interval" && bad.ok() && *ParseDuration(values.back()) == absl::ZeroDuration()) {
+      bad = absl::InvalidArgumentError("0 is too short");
+    }
+    if (!bad.ok()) return absl::InvalidArgumentError(absl::StrCat("--", name, ": ", bad.message()));
+  }
+  if (arguments.operands.empty()) return absl::OkStatus();
+  if (arguments.command->operands == "N") return ParseNumber("N", arguments.operands[0]).status();
+  if (arguments.command->operands == "[WORKER_ID]") return CheckPositive("WORKER_ID", arguments.operands[0]);
+  return absl::OkStatus();
+}
+
 constexpr char kExitCodes[] =
     "\nExit codes: 0 done, 1 the call or command failed, 2 wrong usage, 3 dirtyd cannot be reached.\n";
 
@@ -75,8 +100,23 @@ const std::vector<Command>& Commands() {
        1,
        "Asks whether dirtyd is ready: every app was tried and one serves. With APP: whether a worker serves it.",
        {{"live", "", "ask only whether dirtyd is alive"}}},
-      {"reload", "", 0, 0, "Re-reads the configuration and replaces the workers, new ones first."},
-      {"restart", "[WORKER_ID]", 0, 1, "Replaces one worker, or all."},
+      {"reload",
+       "",
+       0,
+       0,
+       "Re-reads the configuration and replaces the workers, new ones first. Ends when every new worker is ready and "
+       "no "
+       "old one\ntakes calls. If that fails everything goes on as before. Events meanwhile go to standard error.",
+       {{"pool", "POOL", "only the workers of this pool; may be repeated", true},
+        {"app", "APP", "only the workers that load this app; may be repeated", true},
+        {"quiet", "", "no events, only the answer"}}},
+      {"restart",
+       "[WORKER_ID]",
+       0,
+       1,
+       "Replaces one worker, or all, new ones first, with the configuration as it is. Events meanwhile go to standard "
+       "error.",
+       {{"quiet", "", "no events, only the answer"}}},
       {"scale",
        "N",
        1,
@@ -84,8 +124,17 @@ const std::vector<Command>& Commands() {
        "Sets the number of workers until the next reload.",
        {{"pool", "POOL", "of this pool [default]"}}},
       {"cancel", "CALL_ID", 1, 1, "Cancels a waiting or running call."},
-      {"watch", "", 0, 0, "Prints events as they happen."},
-      {"top", "", 0, 0, "Shows the status, refreshed."},
+      {"watch", "", 0, 0, "Prints events as they happen, until Ctrl-C. With --json one object a line."},
+      {"top",
+       "",
+       0,
+       0,
+       "Shows apps and workers live: what waits and runs and for how long, calls and failures a second, how long "
+       "recent "
+       "calls\nran and waited (half, nine of ten and 99 of 100 of them at most so long), processor time and memory. "
+       "Rates are those\nsince the snapshot before. q or Ctrl-C ends it. Where it cannot draw, it prints a block each "
+       "time; with --json one\nobject a line: that of status --json, and `rates` beside it.",
+       {{"interval", "D", "between two snapshots [1s]"}, {"count", "N", "end after so many snapshots"}}},
       {"metrics", "", 0, 0, "Prints the metrics in Prometheus' text format."},
       {"reopen-logs", "", 0, 0, "Reopens log files, after they were rotated."},
       {"log-level", "debug|info|warning|error", 1, 1, "Changes what is logged until the next reload."},
@@ -109,6 +158,13 @@ std::string Arguments::GetSocket(const std::string& flag, const char* variable) 
   const char* value = std::getenv(variable);
   return value == nullptr ? "" : value;
 }
+
+std::vector<std::string> Arguments::All(const std::string& flag) const {
+  auto found = flags.find(flag);
+  return found == flags.end() ? std::vector<std::string>() : found->second;
+}
+
+unsigned Arguments::Number(std::size_t operand) const { return ParseNumber("", operands[operand]).value_or(0); }
 
 absl::Duration Arguments::GetDuration(const std::string& flag, absl::Duration otherwise) const {
   return Has(flag) ? ParseDuration(Get(flag)).value_or(otherwise) : otherwise;
@@ -158,12 +214,6 @@ absl::StatusOr<Arguments> ParseArguments(const std::vector<std::string>& words) 
   if (arguments.Has("version")) arguments.wish = Arguments::Wish::kVersion;
   if (arguments.wish != Arguments::Wish::kRun) return arguments;
   if (arguments.command == nullptr) return Usage("no command");
-  for (const char* flag : {"connect-timeout", "timeout", "wait"}) {
-    if (!arguments.Has(flag)) continue;
-    if (absl::Status bad = ParseDuration(arguments.Get(flag)).status(); !bad.ok()) {
-      return Usage(absl::StrCat("--", flag, ": ", bad.message()), arguments.command);
-    }
-  }
   const std::size_t count = arguments.operands.size();
   if (count < arguments.command->fewest || count > arguments.command->most) {
     return Usage(absl::StrCat(arguments.command->name, " takes ",
@@ -171,6 +221,7 @@ absl::StatusOr<Arguments> ParseArguments(const std::vector<std::string>& words) 
                               ", but got ", count == 0 ? "nothing" : absl::StrCat(count)),
                  arguments.command);
   }
+  if (absl::Status bad = CheckValues(arguments); !bad.ok()) return Usage(bad.message(), arguments.command);
   return arguments;
 }
 

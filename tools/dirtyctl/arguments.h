@@ -15,14 +15,14 @@ namespace dirty::ctl {
 
 struct Flag {
   std::string name;   // without dashes
-  std::string value;  // what its value is called; empty: it has none
+  std::string value;  // what its value is called; empty: it has none; D: a duration; N: a number above 0
   std::string help;
   bool repeated = false;
 };
 
 struct Command {
   std::string name;
-  std::string operands;  // for its usage line
+  std::string operands;  // for its usage line; N and [WORKER_ID] are numbers
   std::size_t fewest = 0;
   std::size_t most = 0;
   std::string help;
@@ -46,6 +46,12 @@ struct Arguments {
 
   // The flag's value, the last one if it was given more than once.
   std::string Get(const std::string& flag, const std::string& otherwise = "") const;
+
+  // Every value of a flag that may be repeated.
+  std::vector<std::string> All(const std::string& flag) const;
+
+  // An operand that is a number, which was checked.
+  unsigned Number(std::size_t operand) const;
 
   // The flag's value, else the environment variable's. Empty: neither, the usual paths are to be tried. A variable that
   // is set is never passed over for the usual paths: a command must not reach another dirtyd than it was meant for.

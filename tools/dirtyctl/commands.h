@@ -10,6 +10,7 @@ namespace dirty::ctl {
 
 int RunCall(const Arguments& arguments);    // on the client socket
 int RunHealth(const Arguments& arguments);  // on the client socket
+int RunTop(const Arguments& arguments);     // on the admin socket
 int RunAdmin(const Arguments& arguments);   // every other command, on the admin socket
 
 // Connects to the socket that `flag` names, else to the usual ones, within --connect-timeout.

@@ -23,5 +23,6 @@ int main(int argc, char** argv) {
   }
   if (arguments->command->name == "call") return dirty::ctl::RunCall(*arguments);
   if (arguments->command->name == "health") return dirty::ctl::RunHealth(*arguments);
+  if (arguments->command->name == "top") return dirty::ctl::RunTop(*arguments);
   return dirty::ctl::RunAdmin(*arguments);
 }

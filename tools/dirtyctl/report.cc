@@ -22,14 +22,23 @@ void AppendLines(std::string& text, absl::string_view title, absl::string_view l
 }  // namespace
 
 std::string Describe(const client::Error& error) {
+  return Describe(absl::string_view(client::ReasonName(error.reason).data(), client::ReasonName(error.reason).size()),
+                  error);
+}
+
+std::string Describe(absl::string_view title, const client::Error& error) {
   // Only the first line of a message belongs to the first line.
   const std::size_t end = error.message.find('\n');
-  std::string text = absl::StrCat(std::string(client::ReasonName(error.reason)), ": ");
+  std::string text = absl::StrCat(title, ": ");
   if (!error.exception_type.empty() && error.message.find(error.exception_type) != 0) {
     absl::StrAppend(&text, error.exception_type, ": ");
   }
   absl::StrAppend(&text, error.message.substr(0, end));
-  if (end != std::string::npos) AppendLines(text, "more", error.message.substr(end + 1));
+  if (end != std::string::npos) {
+    for (absl::string_view line : absl::StrSplit(error.message.substr(end + 1), '\n', absl::SkipEmpty())) {
+      absl::StrAppend(&text, "\n  ", line);
+    }
+  }
   const char* separator = "\n  ";
   auto add = [&](absl::string_view name, absl::string_view value) {
     if (value.empty()) return;
@@ -59,9 +68,15 @@ int Fail(const client::Error& error) {
 }
 
 int Fail(const grpc::Status& status, const std::string& socket) {
-  if (!status.error_details().empty()) return Fail(client::internal::FromStatus(status, socket));
-  std::cerr << "dirtyctl: " << absl::StatusCodeToString(static_cast<absl::StatusCode>(status.error_code())) << ": "
-            << status.error_message() << " (" << socket << ")\n";
+  const std::string code = absl::StatusCodeToString(static_cast<absl::StatusCode>(status.error_code()));
+  if (!status.error_details().empty()) {
+    // What an operator's RPC may answer is told by its code. The details have the text that the status is too short
+    // for.
+    const client::Error error = client::internal::FromStatus(status, socket);
+    std::cerr << "dirtyctl: " << Describe(code, error) << "\n";
+    return kFailed;
+  }
+  std::cerr << "dirtyctl: " << code << ": " << status.error_message() << " (" << socket << ")\n";
   const bool no_answer = status.error_code() == grpc::StatusCode::UNAVAILABLE ||
                          status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
   return no_answer ? kUnreachable : kFailed;

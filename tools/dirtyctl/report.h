@@ -17,8 +17,9 @@ inline constexpr int kFailed = 1;
 inline constexpr int kWrongUsage = 2;
 inline constexpr int kUnreachable = 3;
 
-// The text for an error: `REASON: message`, then indented lines for what else is known.
+// The text for an error: `REASON: message`, then indented lines for what else is known. `title` instead of the reason.
 std::string Describe(const client::Error& error);
+std::string Describe(absl::string_view title, const client::Error& error);
 
 // Say what failed and return the exit code.
 int Fail(const client::Error& error);
