@@ -37,14 +37,6 @@ constexpr int kManyLaunches = 1000;
 constexpr int kManyLaunches = 200;
 #endif
 
-// Waits until the process is dead, reaped or not, or was before.
-bool IsDeadSoon(pid_t pid) {
-  UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-  if (!pidfd.ok()) return errno == ESRCH;
-  pollfd dead = {.fd = pidfd.get(), .events = POLLIN, .revents = 0};
-  return poll(&dead, 1, static_cast<int>(absl::ToInt64Milliseconds(kTestLimit))) == 1;
-}
-
 class PosixLauncherTest : public ::testing::Test, public WorkerLauncher::Events {
  protected:
   PosixLauncherTest() {

@@ -2,8 +2,12 @@
 // own.
 #pragma once
 
+#include <poll.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <deque>
 #include <filesystem>
 #include <functional>
@@ -16,6 +20,7 @@
 #include "absl/time/clock.h"
 #include "server/loop/mutex.h"
 #include "server/loop/poster.h"
+#include "server/loop/unique_fd.h"
 #include "server/observe/log.h"
 
 namespace dirty {
@@ -94,6 +99,14 @@ class TestFolder {
  private:
   std::string path_;
 };
+
+// Waits until the process is dead, reaped or not, or was before.
+inline bool IsDeadSoon(pid_t pid) {
+  UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  if (!pidfd.ok()) return errno == ESRCH;
+  pollfd dead = {.fd = pidfd.get(), .events = POLLIN, .revents = 0};
+  return poll(&dead, 1, static_cast<int>(absl::ToInt64Milliseconds(kTestLimit))) == 1;
+}
 
 inline size_t OpenDescriptors() {
   size_t count = 0;

@@ -129,7 +129,7 @@ class RpcTest : public testing::Test {
   void SetUp() override { StartServer({}); }
   void TearDown() override { StopServer(); }
 
-  void StartServer(const Listener::ClientSocket& options) {
+  void StartServer(const Listener::ClientSocket& options, UniqueFd passed = UniqueFd()) {
     Listener::ClientSocket socket = options;
     if (socket.path.empty()) socket.path = client_path_;
     health_ = std::make_unique<HealthService>(source_);
@@ -139,7 +139,7 @@ class RpcTest : public testing::Test {
     for (grpc::Service* service : reflection_->services()) builder.RegisterService(service);
     watcher_ = std::make_unique<Watcher>();
     listener_ = std::make_unique<Listener>(*watcher_, clock_, log_);
-    ASSERT_TRUE(listener_->AddClientSocket(socket, builder).ok());
+    ASSERT_TRUE(listener_->AddClientSocket(socket, builder, std::move(passed)).ok());
     ASSERT_TRUE(listener_->AddAdminSocket(admin_path_, builder).ok());
     loop_ = std::make_unique<Loop>(builder.AddCompletionQueue(), steady_);
     server_ = builder.BuildAndStart();
