@@ -15,23 +15,37 @@ constexpr uint32_t kProtocolVersion = 1;
 // At the end of the grace: for workers that have nothing to run, to close their apps.
 constexpr absl::Duration kLastClose = absl::Seconds(1);
 
+v1::HookEvent HookEvent(const Arbiter::Options& options) {
+  v1::HookEvent event;
+  event.set_arbiter_pid(options.pid);
+  event.set_version(options.version);
+  return event;
+}
+
 }  // namespace
 
-Arbiter::Arbiter(TimerQueue& timers, WorkerLauncher& launcher, WorkerLinks& links, Logger& log, Options options,
-                 Hooks hooks)
-    : timers_(timers),
-      log_(log),
+Arbiter::Arbiter(World world, Options options, Host host)
+    : timers_(world.timers),
+      log_(world.log),
       options_(std::move(options)),
-      hooks_(std::move(hooks)),
-      started_at_(timers.Now()),
+      host_(std::move(host)),
+      started_at_(timers_.Now()),
       started_wall_(absl::Now()),
-      dispatcher_(timers, *this, {.id_prefix = options_.id_prefix}),
-      supervisor_(timers, launcher, links, dispatcher_, *this, log, options_.chance) {}
+      dispatcher_(timers_, *this, {.id_prefix = options_.id_prefix}),
+      supervisor_({.timers = timers_,
+                   .launcher = world.launcher,
+                   .links = world.links,
+                   .hooks = world.hooks,
+                   .dispatcher = dispatcher_,
+                   .events = *this,
+                   .log = log_,
+                   .chance = options_.chance,
+                   .hook_event = HookEvent(options_)}) {}
 
 void Arbiter::Start(const Settings& settings) {
   settings_ = settings;
-  dispatcher_.Configure(settings.pools, settings.max_message_size);
-  supervisor_.Configure(settings);
+  log_level_ = settings.log_level;
+  supervisor_.Start(settings);
 }
 
 // --- Shutdown ---
@@ -59,7 +73,7 @@ void Arbiter::Shutdown(bool immediate, absl::string_view why) {
     });
     dispatcher_.CloseAdmission();
   }
-  if (hooks_.on_changed) hooks_.on_changed();
+  if (host_.on_changed) host_.on_changed();
 }
 
 void Arbiter::OnAllCallsEnded() {
@@ -86,7 +100,7 @@ void Arbiter::OnWorkersStopped() {
   if (shutdown_ == ShutdownPhase::kStopped) return;
   shutdown_ = ShutdownPhase::kStopped;
   timers_.Cancel(grace_timer_);
-  if (hooks_.on_stopped) hooks_.on_stopped();
+  if (host_.on_stopped) host_.on_stopped();
 }
 
 // --- Looking ---
@@ -94,6 +108,10 @@ void Arbiter::OnWorkersStopped() {
 void Arbiter::OnSupervisorChanged() {
   bool disabled = supervisor_.DesiredWorkers() == 0;
   bool settled = supervisor_.EveryAppTried() && supervisor_.StartingWorkers() == 0;
+  if (!settled_ && shutdown_ == ShutdownPhase::kNone && (disabled || settled)) {
+    settled_ = true;
+    if (host_.on_settled) host_.on_settled();
+  }
   if (!ready_ && shutdown_ == ShutdownPhase::kNone && settled && supervisor_.ReadyWorkers() == 0 && !disabled) {
     if (!std::exchange(told_unready_, true)) {
       log_.Error(absl::StrCat("not ready: no app could be started; each is tried again every ",
@@ -110,11 +128,12 @@ void Arbiter::OnSupervisorChanged() {
                                       " workers, ", apps, status.apps_size() == 1 ? " app, " : " apps, ",
                                       errors::Seconds(timers_.Now() - started_at_)));
   }
-  if (hooks_.on_changed) hooks_.on_changed();
+  if (host_.on_changed) host_.on_changed();
 }
 
 void Arbiter::OnCallRecord(const CallRecord& record) {
   bool failed = record.error != nullptr;
+  if (failed && record.error->reason() == v1::REASON_QUEUE_FULL) TellQueueFull(record);
   bool slow = record.ran >= record.slow_call;
   LogLevel level = failed || slow ? LogLevel::kWarning : LogLevel::kDebug;
   if (!log_.Enabled(level)) return;
@@ -139,9 +158,11 @@ v1::StatusResponse Arbiter::Status() const {
   status.set_protocol_version(kProtocolVersion);
   status.set_pid(options_.pid);
   status.set_state(shutting_down()               ? v1::StatusResponse::SHUTTING_DOWN
+                   : reloading_                  ? v1::StatusResponse::RELOADING
                    : supervisor_.EveryAppTried() ? v1::StatusResponse::RUNNING
                                                  : v1::StatusResponse::STARTING);
   ToProto(started_wall_, status.mutable_start_time());
+  if (last_reload_.has_value()) *status.mutable_last_reload() = *last_reload_;
   supervisor_.Describe(status);
   for (v1::WorkerStatus& worker : *status.mutable_workers()) dispatcher_.Describe(worker);
   for (v1::AppStatus& app : *status.mutable_apps()) dispatcher_.Describe(app);
@@ -160,7 +181,10 @@ std::optional<bool> Arbiter::Serving(absl::string_view service) const {
 
 std::string Arbiter::Title() const {
   return absl::StrCat("dirtyd [", supervisor_.ReadyWorkers(), "/", supervisor_.DesiredWorkers(), " workers",
-                      shutting_down() ? ", shutting down" : "", "]");
+                      shutting_down() ? ", shutting down"
+                      : reloading_    ? ", reloading"
+                                      : "",
+                      "]");
 }
 
 }  // namespace dirty

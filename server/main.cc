@@ -119,6 +119,54 @@ void WarnOfUnbuilt(const Settings& settings, Logger& log) {
   if (!settings.metrics.empty()) log.Warning("metrics: not built in this version of dirtyd, ignored");
 }
 
+// Reads the configuration again: on a thread of its own, for the loop does not wait for a disk.
+class ConfigReader {
+ public:
+  ConfigReader(const CommandLine& command_line, const ConfigContext& context, Poster& poster)
+      : command_line_(command_line), context_(context), poster_(poster) {}
+  ~ConfigReader() { Join(); }
+
+  // On the loop, one at a time.
+  void Read(std::function<void(absl::StatusOr<Settings>)> done) {
+    Join();
+    thread_ = std::thread([this, done = std::move(done)] {
+      absl::StatusOr<LoadedConfig> loaded = LoadConfig(command_line_, context_);
+      poster_.Post([done, loaded = std::move(loaded)] {
+        done(loaded.ok() ? absl::StatusOr<Settings>(loaded->settings) : loaded.status());
+      });
+    });
+  }
+
+  void Join() {
+    if (thread_.joinable()) thread_.join();
+  }
+
+ private:
+  const CommandLine& command_line_;
+  const ConfigContext& context_;
+  Poster& poster_;
+  std::thread thread_;
+};
+
+Logger::Options LogOptions(const Settings& settings) {
+  Logger::Options options;
+  ParseLogLevel(settings.log_level, &options.level);
+  options.format = settings.log_json ? LogFormat::kJson : LogFormat::kText;
+  options.file = settings.log_file;
+  return options;
+}
+
+class NoHooks final : public HookRunner {
+ public:
+  explicit NoHooks(Poster& poster) : poster_(poster) {}
+  void Run(const HookSettings&, const v1::HookEvent&, absl::Duration, std::function<void(absl::Status)> done) override {
+    poster_.Post([done] { done(absl::OkStatus()); });
+  }
+
+ private:
+  Poster& poster_;
+};
+
 class ArbiterHealth final : public HealthSource {
  public:
   explicit ArbiterHealth(const Arbiter& arbiter) : arbiter_(arbiter) {}
@@ -128,7 +176,8 @@ class ArbiterHealth final : public HealthSource {
   const Arbiter& arbiter_;
 };
 
-int Run(const Settings& settings, const CommandLine& command_line, const std::string& prefix, LogWriter& log) {
+int Run(const Settings& settings, const CommandLine& command_line, const ConfigContext& context,
+        const std::string& prefix, LogWriter& log) {
   if (!settings.pools.empty() && geteuid() != 0) {
     for (const PoolSettings& pool : settings.pools) {
       if (!pool.user.empty() || !pool.group.empty()) {
@@ -187,6 +236,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const std::st
           .environment = Environment(),
           .descriptor_limit = descriptors,
           .after_reap = [&] { reap_strangers(); },
+          .control_groups = {},
       },
       watcher, loop, log);
   GrpcLinks links(loop, {
@@ -199,12 +249,13 @@ int Run(const Settings& settings, const CommandLine& command_line, const std::st
                                 },
                             .max_message_size = settings.max_message_size,
                             .max_json_depth = settings.max_json_depth,
-                            .worker_init_hook = settings.hooks.dirty_worker_init.python,
                             .arbiter_start_time = absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()),
                         });
+  NoHooks hooks(loop);
   std::mt19937_64 random(std::random_device{}());
   std::function<void()> on_changed;
-  Arbiter arbiter(loop.timers(), launcher, links, log,
+  ConfigReader reader(command_line, context, loop);
+  Arbiter arbiter({.timers = loop.timers(), .launcher = launcher, .links = links, .hooks = hooks, .log = log},
                   {
                       .version = DIRTY_VERSION,
                       .pid = getpid(),
@@ -213,7 +264,16 @@ int Run(const Settings& settings, const CommandLine& command_line, const std::st
                   },
                   {
                       .on_changed = [&on_changed] { on_changed(); },
+                      .on_settled = nullptr,
                       .on_stopped = [&loop] { loop.Quit(); },
+                      .read_settings = [&reader](auto done) { reader.Read(std::move(done)); },
+                      .on_settings =
+                          [&](const Settings& next) {
+                            log.SetOptions(LogOptions(next));
+                            listener.SetAllowed(next.allow_uids, next.allow_gids);
+                          },
+                      .set_log_level = [&log](LogLevel level) { log.SetLevel(level); },
+                      .reopen_logs = [&log] { log.Reopen(); },
                   });
   launcher.SetEvents(links.BeforeExits(&arbiter.supervisor()));
   reap_strangers = [&launcher] { ReapStrangers([&](pid_t pid) { return launcher.Owns(pid); }); };
@@ -250,13 +310,18 @@ int Run(const Settings& settings, const CommandLine& command_line, const std::st
         return arbiter.Shutdown(false, "SIGINT");
       case SIGQUIT:
         return arbiter.Shutdown(true, "SIGQUIT");
+      case SIGHUP:
+        return arbiter.ReloadSoon("SIGHUP");
+      case SIGTTIN:
+        return arbiter.ScaleBy(1, "SIGTTIN");
+      case SIGTTOU:
+        return arbiter.ScaleBy(-1, "SIGTTOU");
       case SIGUSR1:
-        log.Reopen();
-        return log.Info("logs reopened", {{"because", "SIGUSR1"}});
+        return arbiter.ReopenLogs("SIGUSR1");
       case SIGCHLD:
         return reap_strangers();
       default:
-        return log.Warning(absl::StrCat("SIG", sigabbrev_np(signal), ": not built in this version of dirtyd, ignored"));
+        return;
     }
   });
 
@@ -290,6 +355,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const std::st
   loop.Run();
   shutdown.join();
   watcher.Stop();
+  reader.Join();
   loop.Drain();
   runtime_dir->reset();
   return 0;
@@ -312,7 +378,8 @@ int Main(int argc, char** argv) {
       break;
   }
   std::string prefix = Prefix();
-  absl::StatusOr<LoadedConfig> loaded = LoadConfig(*command_line, MakeConfigContext(prefix));
+  const ConfigContext context = MakeConfigContext(prefix);
+  absl::StatusOr<LoadedConfig> loaded = LoadConfig(*command_line, context);
   if (!loaded.ok()) return Fail(kExitUsage, loaded.status().message());
   if (command_line->action == CommandLine::Action::kCheck) {
     fputs(ToYaml(loaded->config).c_str(), stdout);
@@ -322,13 +389,9 @@ int Main(int argc, char** argv) {
   InitProcessTitle(argc, argv);
   // After both: it starts threads. For good: gRPC's own last shutdown may wait ten seconds for a poller of its own.
   grpc_init();
-  Logger::Options options;
-  ParseLogLevel(loaded->settings.log_level, &options.level);
-  options.format = loaded->settings.log_json ? LogFormat::kJson : LogFormat::kText;
-  options.file = loaded->settings.log_file;
-  absl::StatusOr<std::unique_ptr<LogWriter>> log = MakeLogger(options);
+  absl::StatusOr<std::unique_ptr<LogWriter>> log = MakeLogger(LogOptions(loaded->settings));
   if (!log.ok()) return Fail(kExitCannotStart, log.status().message());
-  return Run(loaded->settings, *command_line, prefix, **log);
+  return Run(loaded->settings, *command_line, context, prefix, **log);
 }
 
 }  // namespace

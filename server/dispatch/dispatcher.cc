@@ -6,6 +6,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "server/dispatch/dispatcher_state.h"
 #include "server/dispatch/proto_time.h"
 #include "server/loop/check.h"
 
@@ -14,66 +15,8 @@ namespace {
 
 constexpr size_t kMaxRequestId = 128;
 constexpr uint32_t kDefaultCredits = 16;
-// Until an app has ended a call, QUEUE_FULL guesses that one takes this long.
-constexpr absl::Duration kFirstServiceTime = absl::Seconds(1);
 
 }  // namespace
-
-// A call waits (no worker), runs (a worker and a listener), or holds its slot after its caller had an answer (a
-// worker, no listener).
-struct Dispatcher::Call {
-  CallNumber number = 0;
-  App* app = nullptr;
-  Worker* worker = nullptr;
-  CallListener* listener = nullptr;
-  std::unique_ptr<v1::ExecuteRequest> request;  // until it starts
-  std::string call_id;
-  std::string request_id;
-  std::string action;
-  std::string traceparent;
-  bool stream = false;
-  bool asked_to_stop = false;
-  bool will_be_killed = false;
-  uint32_t credits = 0;
-  absl::Time queued_at;
-  absl::Time started_at;
-  absl::Time caller_deadline;  // waiting and running
-  absl::Time queue_deadline;   // of waiting
-  absl::Time run_deadline;
-  TimerQueue::TimerId timer = 0;
-  Call* previous = nullptr;  // in its app's queue
-  Call* next = nullptr;
-};
-
-struct Dispatcher::App {
-  std::string name;
-  std::string path;
-  LimitSettings limits;
-  bool configured = true;  // false: removed, kept for the calls that it still has
-  bool available = true;
-  std::string why;
-  uint32_t slots = 0;                               // of its ready workers
-  absl::Duration service_time = kFirstServiceTime;  // moving average of run times
-  Call* head = nullptr;
-  Call* tail = nullptr;
-  uint32_t queued = 0;
-  uint32_t running = 0;  // callers that still wait
-  uint32_t holding = 0;  // calls on slots, answered or not
-  std::vector<Worker*> workers;
-  v1::Counters counters;
-};
-
-struct Dispatcher::Worker {
-  WorkerId id = 0;
-  uint32_t slots = 0;
-  bool draining = false;
-  uint64_t calls = 0;  // ended
-  WorkerPort* port = nullptr;
-  std::vector<App*> apps;
-  std::vector<Call*> running;
-
-  bool HasFreeSlot() const { return !draining && running.size() < slots; }
-};
 
 Dispatcher::Dispatcher(TimerQueue& timers, Events& events, Options options)
     : timers_(timers), events_(events), options_(std::move(options)) {}
@@ -82,10 +25,14 @@ Dispatcher::~Dispatcher() {
   for (auto& [number, call] : calls_) timers_.Cancel(call->timer);
 }
 
-void Dispatcher::Configure(const std::vector<PoolSettings>& pools, uint64_t max_message_size) {
+void Dispatcher::Configure(const std::vector<PoolSettings>& pools, uint64_t max_message_size,
+                           const std::set<std::string>& leaving) {
   options_.max_message_size = max_message_size;
   names_.clear();
-  for (auto& app : apps_) app->configured = false;
+  for (auto& app : apps_) {
+    app->leaving = app->configured && leaving.contains(app->name);
+    app->configured = app->leaving;
+  }
   for (const PoolSettings& pool : pools) {
     for (const AppSettings& settings : pool.apps) {
       auto it = std::find_if(apps_.begin(), apps_.end(), [&](auto& app) { return app->name == settings.name; });
@@ -95,16 +42,37 @@ void Dispatcher::Configure(const std::vector<PoolSettings>& pools, uint64_t max_
       app->path = settings.path;
       app->limits = settings.limits;
       app->configured = true;
-      names_[app->name] = app;
+      app->leaving = false;
     }
   }
-  // An alias does not take the import path away, unless two apps share it.
   absl::flat_hash_map<std::string, int> uses;
-  for (auto& app : apps_) ++uses[app->path];
+  for (auto& app : apps_) {
+    if (!app->configured) continue;
+    names_[app->name] = app.get();
+    ++uses[app->path];
+  }
+  // An alias does not take the import path away, unless two apps share it.
   for (auto& app : apps_) {
     if (app->configured && uses[app->path] == 1) names_.try_emplace(app->path, app.get());
   }
-  for (size_t i = apps_.size(); i-- > 0;) MaybeErase(apps_[i].get());
+  for (size_t i = apps_.size(); i-- > 0;) {
+    EndQueueOfRemoved(apps_[i].get());
+    MaybeErase(apps_[i].get());
+  }
+}
+
+// What waits for an app that is not configured any more, and that no worker has, has waited for nothing.
+void Dispatcher::EndQueueOfRemoved(App* app) {
+  if (app->configured || !app->workers.empty()) return;
+  while (app->head != nullptr) {
+    Call* call = app->head;
+    Dequeue(call);
+    timers_.Cancel(call->timer);
+    Outcome outcome;
+    outcome.error = errors::AppNotFound(app->name, AppNames());
+    Answer(call, std::move(outcome));
+    Forget(call, /*erase_app=*/false);
+  }
 }
 
 Dispatcher::App* Dispatcher::FindApp(absl::string_view name) {
@@ -115,14 +83,6 @@ Dispatcher::App* Dispatcher::FindApp(absl::string_view name) {
 Dispatcher::Worker* Dispatcher::FindWorker(WorkerId id) const {
   auto it = workers_.find(id);
   return it == workers_.end() ? nullptr : it->second.get();
-}
-
-std::vector<std::string> Dispatcher::AppNames() const {
-  std::vector<std::string> names;
-  for (const auto& app : apps_) {
-    if (app->configured) names.push_back(app->name);
-  }
-  return names;
 }
 
 // --- Callers ---
@@ -312,6 +272,12 @@ void Dispatcher::PullWork(Worker* worker) {
     if (oldest == nullptr) return;
     Dequeue(oldest);
     StartCall(oldest, worker);
+    // The last of a removed app.
+    App* app = oldest->app;
+    if (worker->draining && app->head == nullptr) {
+      std::erase(worker->apps, app);
+      TakeAppFrom(worker, app);
+    }
   }
 }
 
@@ -360,7 +326,11 @@ void Dispatcher::Answer(Call* call, Outcome outcome) {
   bool started = call->worker != nullptr;
   absl::Duration waited = (started ? call->started_at : now) - call->queued_at;
   absl::Duration ran = started ? now - call->started_at : absl::ZeroDuration();
-  if (started) --app->running;
+  if (started) {
+    --app->running;
+    app->waited.Add(now, waited);
+    app->ran.Add(now, ran);
+  }
   --unanswered_;
   CallRecord record;
   if (outcome.error != nullptr) {
@@ -390,34 +360,6 @@ void Dispatcher::Answer(Call* call, Outcome outcome) {
   events_.OnCallRecord(record);
   if (CallListener* listener = std::exchange(call->listener, nullptr)) listener->OnDone(std::move(outcome));
   CheckAllEnded();
-}
-
-void Dispatcher::Count(App* app, v1::Reason reason) {
-  v1::Counters& counters = app->counters;
-  switch (reason) {
-#define DIRTY_COUNT(REASON, field)              \
-  case v1::REASON_##REASON:                     \
-    counters.set_##field(counters.field() + 1); \
-    return
-    DIRTY_COUNT(INVALID_REQUEST, invalid_request);
-    DIRTY_COUNT(APP_NOT_FOUND, app_not_found);
-    DIRTY_COUNT(NO_WORKERS, no_workers);
-    DIRTY_COUNT(QUEUE_FULL, queue_full);
-    DIRTY_COUNT(QUEUE_TIMEOUT, queue_timeout);
-    DIRTY_COUNT(TIMEOUT, timeout);
-    DIRTY_COUNT(CANCELLED, cancelled);
-    DIRTY_COUNT(APP_ERROR, app_error);
-    DIRTY_COUNT(WORKER_LOST, worker_lost);
-    DIRTY_COUNT(TOO_LARGE, too_large);
-    DIRTY_COUNT(SHUTTING_DOWN, shutting_down);
-    DIRTY_COUNT(PERMISSION_DENIED, permission_denied);
-#undef DIRTY_COUNT
-    case v1::REASON_UNSPECIFIED:
-    case v1::Reason_INT_MIN_SENTINEL_DO_NOT_USE_:
-    case v1::Reason_INT_MAX_SENTINEL_DO_NOT_USE_:
-      break;
-  }
-  DIRTY_CHECK(false, "an error without a reason: ", static_cast<int>(reason));
 }
 
 void Dispatcher::OnCallDone(WorkerId worker_id, v1::CallDone& done) {
@@ -471,21 +413,14 @@ void Dispatcher::FreeSlot(Call* call) {
   --call->app->holding;
   Forget(call);
   events_.OnSlotFree(worker->id, worker->calls);  // may drain it
-  if (worker->draining) {
-    if (worker->running.empty()) {
-      timers_.Schedule(timers_.Now(), [this, id = worker->id] {
-        if (FindWorker(id) != nullptr) events_.OnWorkerIdle(id);
-      });
-    }
-    return;
-  }
   PullWork(worker);
+  TellIfIdle(worker);
 }
 
-void Dispatcher::Forget(Call* call) {
+void Dispatcher::Forget(Call* call, bool erase_app) {
   App* app = call->app;
   calls_.erase(call->number);
-  MaybeErase(app);
+  if (erase_app) MaybeErase(app);
 }
 
 void Dispatcher::MaybeErase(App* app) {
@@ -517,23 +452,43 @@ void Dispatcher::AddWorker(WorkerId id, uint32_t slots, const std::vector<std::s
 void Dispatcher::DrainWorker(WorkerId id) {
   Worker* worker = FindWorker(id);
   if (worker == nullptr || std::exchange(worker->draining, true)) return;
-  for (App* app : worker->apps) {
-    app->workers.erase(std::find(app->workers.begin(), app->workers.end(), worker));
-    app->slots -= worker->slots;
-  }
   std::vector<App*> apps = std::exchange(worker->apps, {});
-  for (App* app : apps) MaybeErase(app);
-  if (worker->running.empty()) {
-    timers_.Schedule(timers_.Now(), [this, id] {
-      if (FindWorker(id) != nullptr) events_.OnWorkerIdle(id);
-    });
+  for (App* app : apps) {
+    bool last = app->workers.size() == 1;
+    if (app->leaving && last) {
+      app->leaving = app->configured = false;
+      absl::erase_if(names_, [app](const auto& entry) { return entry.second == app; });
+    }
+    // Calls that wait for a removed app can run nowhere else: they run here first.
+    if (!app->configured && last && app->head != nullptr) {
+      worker->apps.push_back(app);
+    } else {
+      TakeAppFrom(worker, app);
+    }
   }
+  PullWork(worker);
+  TellIfIdle(worker);
+}
+
+void Dispatcher::TakeAppFrom(Worker* worker, App* app) {
+  app->workers.erase(std::find(app->workers.begin(), app->workers.end(), worker));
+  app->slots -= worker->slots;
+  EndQueueOfRemoved(app);
+  MaybeErase(app);
+}
+
+void Dispatcher::TellIfIdle(Worker* worker) {
+  if (!worker->draining || !worker->running.empty()) return;
+  timers_.Schedule(timers_.Now(), [this, id = worker->id] {
+    if (FindWorker(id) != nullptr) events_.OnWorkerIdle(id);
+  });
 }
 
 void Dispatcher::LoseWorker(WorkerId id, absl::string_view how, const v1::Error& details) {
   Worker* worker = FindWorker(id);
   if (worker == nullptr) return;
-  DrainWorker(id);
+  worker->draining = true;
+  for (App* app : std::exchange(worker->apps, {})) TakeAppFrom(worker, app);
   std::vector<Call*> lost = std::exchange(worker->running, {});
   for (Call* call : lost) {
     timers_.Cancel(call->timer);
@@ -598,62 +553,6 @@ void Dispatcher::EndAllCalls() {
 void Dispatcher::CheckAllEnded() {
   if (!closed_ || unanswered_ > 0 || std::exchange(told_all_ended_, true)) return;
   timers_.Schedule(timers_.Now(), [this] { events_.OnAllCallsEnded(); });
-}
-
-// --- Looking ---
-
-std::string Dispatcher::WhyNothingIsFree(const App& app) const {
-  if (app.workers.empty()) return app.why.empty() ? "no worker is ready" : app.why;
-  const Call* longest = nullptr;
-  for (const Worker* worker : app.workers) {
-    for (const Call* call : worker->running) {
-      if (longest == nullptr || call->started_at < longest->started_at) longest = call;
-    }
-  }
-  std::string why = absl::StrCat("all ", app.slots, app.slots == 1 ? " slot" : " slots", " of ", app.workers.size(),
-                                 app.workers.size() == 1 ? " worker" : " workers", " are busy");
-  if (longest != nullptr) {
-    absl::StrAppend(&why, ", the longest with ", longest->app->name, " ", longest->action, " (call ", longest->call_id,
-                    ") for ", errors::Seconds(timers_.Now() - longest->started_at));
-  }
-  return why;
-}
-
-absl::Duration Dispatcher::RetryDelay(const App& app) const {
-  // A place in the queue is free once one call has ended somewhere: the mean time between two ends.
-  absl::Duration delay = app.service_time / std::max<uint32_t>(app.slots, 1);
-  return std::clamp(delay, absl::Milliseconds(50), absl::Seconds(60));
-}
-
-void Dispatcher::Describe(v1::AppStatus& status) const {
-  auto it = std::find_if(apps_.begin(), apps_.end(), [&](auto& app) { return app->name == status.name(); });
-  if (it == apps_.end()) return;
-  const App& app = **it;
-  status.set_ready_workers(static_cast<uint32_t>(app.workers.size()));
-  status.set_queued(app.queued);
-  status.set_running(app.running);
-  *status.mutable_counters() = app.counters;
-}
-
-void Dispatcher::Describe(v1::WorkerStatus& status) const {
-  const Worker* worker = FindWorker(status.id());
-  if (worker == nullptr) return;
-  status.set_calls(worker->calls);
-  std::vector<Call*> running = worker->running;
-  std::sort(running.begin(), running.end(), [](Call* a, Call* b) { return a->started_at < b->started_at; });
-  for (const Call* call : running) {
-    v1::RunningCall* out = status.add_running();
-    out->set_call_id(call->call_id);
-    out->set_request_id(call->request_id);
-    out->set_app(call->app->name);
-    out->set_action(call->action);
-    ToProto(timers_.Now() - call->started_at, out->mutable_elapsed());
-  }
-}
-
-uint64_t Dispatcher::CallsEnded(WorkerId worker) const {
-  const Worker* found = FindWorker(worker);
-  return found == nullptr ? 0 : found->calls;
 }
 
 }  // namespace dirty

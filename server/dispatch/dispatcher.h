@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -109,8 +110,10 @@ class Dispatcher {
   Dispatcher(TimerQueue& timers, Events& events, Options options);
   ~Dispatcher();
 
-  // Replaces the set of apps. Calls that wait for an app that is gone still run where a worker has it.
-  void Configure(const std::vector<PoolSettings>& pools, uint64_t max_message_size);
+  // Replaces the set of apps. Apps that are `leaving`, although in no pool any more, take calls until their last worker
+  // drains. Calls that wait for an app that is gone still run where a worker has it, else get APP_NOT_FOUND.
+  void Configure(const std::vector<PoolSettings>& pools, uint64_t max_message_size,
+                 const std::set<std::string>& leaving = {});
 
   // --- Callers ---
 
@@ -130,7 +133,7 @@ class Dispatcher {
 
   // From now on the worker takes calls of these apps. `port` must live until DrainWorker's OnWorkerIdle or LoseWorker.
   void AddWorker(WorkerId worker, uint32_t slots, const std::vector<std::string>& apps, WorkerPort* port);
-  // It takes no new calls; OnWorkerIdle follows.
+  // It takes no new calls, but runs those that wait for removed apps that only it has; OnWorkerIdle follows.
   void DrainWorker(WorkerId worker);
   // It is gone: what it ran is WORKER_LOST. `how` as errors::WorkerLost; exit code, signal and stderr lines of
   // `details` are passed on. A worker that is not known is ignored.
@@ -178,7 +181,10 @@ class Dispatcher {
   void Answer(Call* call, Outcome outcome);
   void Count(App* app, v1::Reason reason);
   void FreeSlot(Call* call);
-  void Forget(Call* call);
+  void Forget(Call* call, bool erase_app = true);
+  void EndQueueOfRemoved(App* app);
+  void TakeAppFrom(Worker* worker, App* app);
+  void TellIfIdle(Worker* worker);
   void CheckAllEnded();
   std::string WhyNothingIsFree(const App& app) const;
   absl::Duration RetryDelay(const App& app) const;

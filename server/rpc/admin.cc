@@ -1,93 +1,58 @@
 #include "server/rpc/admin.h"
 
-#include <memory>
-#include <optional>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "server/dispatch/errors.h"
 #include "server/rpc/listener.h"
 #include "server/rpc/status.h"
 #include "server/rpc/unary.h"
+#include "server/rpc/watch.h"
 
 namespace dirty {
-namespace {
-
-// Nullopt: the call came by the admin socket.
-std::optional<grpc::Status> Refusal(const grpc::ServerContext& context, const char* name) {
-  if (IsAdmin(context)) return std::nullopt;
-  return ToStatus(*errors::PermissionDenied(absl::StrCat("Admin.", name)));
-}
-
-grpc::Status Unbuilt(const char* name) {
-  return grpc::Status(grpc::StatusCode::UNIMPLEMENTED,
-                      absl::StrCat("dirty.v1.Admin.", name, " is not built in this version of dirtyd"));
-}
-
-}  // namespace
-
-// Admin.Watch, until it is built.
-class AdminService::WatchCall final {
- public:
-  WatchCall(AdminService& owner, Loop& loop) : owner_(owner), loop_(loop), writer_(&context_) {
-    owner_.service_.RequestWatch(&context_, &request_, &writer_, loop_.queue(), loop_.queue(), &arrived_);
-  }
-
- private:
-  void OnArrived(bool ok) {
-    if (!ok) {
-      delete this;
-      return;
-    }
-    new WatchCall(owner_, loop_);
-    writer_.Finish(Refusal(context_, "Watch").value_or(Unbuilt("Watch")), &answered_);
-  }
-  void OnAnswered(bool) { delete this; }
-
-  AdminService& owner_;
-  Loop& loop_;
-  grpc::ServerContext context_;
-  v1::WatchRequest request_;
-  grpc::ServerAsyncWriter<v1::Event> writer_;
-  MemberCompletion<WatchCall> arrived_{this, &WatchCall::OnArrived};
-  MemberCompletion<WatchCall> answered_{this, &WatchCall::OnAnswered};
-};
-
-template <typename Base, typename Request, typename Response>
-void AdminService::NotBuilt(Loop& loop, const char* name,
-                            void (Base::*arm)(grpc::ServerContext*, Request*,
-                                              grpc::ServerAsyncResponseWriter<Response>*, grpc::CompletionQueue*,
-                                              grpc::ServerCompletionQueue*, void*)) {
+// An RPC of which the answer is there at once, or comes later: `handle(request, done)`, with an absl::StatusOr.
+template <typename Base, typename Request, typename Response, typename Handle>
+void AdminService::Serve(Loop& loop, const char* name,
+                         void (Base::*arm)(grpc::ServerContext*, Request*, grpc::ServerAsyncResponseWriter<Response>*,
+                                           grpc::CompletionQueue*, grpc::ServerCompletionQueue*, void*),
+                         Handle handle) {
   UnaryRpc<v1::Admin::AsyncService, Request, Response>::Start(
-      loop, service_, arm, [name](const grpc::ServerContext& context, const Request&, auto reply) {
-        reply(Refusal(context, name).value_or(Unbuilt(name)), {});
+      loop, service_, arm, [name, handle](const grpc::ServerContext& context, const Request& request, auto reply) {
+        if (!IsAdmin(context)) return reply(ToStatus(*errors::PermissionDenied(absl::StrCat("Admin.", name))), {});
+        handle(request, [reply](const absl::StatusOr<Response>& response) {
+          reply(ToStatus(response.status()), response.ok() ? *response : Response());
+        });
       });
 }
 
 void AdminService::Start(Loop& loop) {
   using Service = v1::Admin::AsyncService;
-  UnaryRpc<Service, v1::StatusRequest, v1::StatusResponse>::Start(
-      loop, service_, &Service::RequestStatus,
-      [this](const grpc::ServerContext& context, const v1::StatusRequest&, auto reply) {
-        if (auto refusal = Refusal(context, "Status")) return reply(*refusal, {});
-        reply(grpc::Status::OK, arbiter_.Status());
-      });
-  UnaryRpc<Service, v1::ShutdownRequest, v1::ShutdownResponse>::Start(
-      loop, service_, &Service::RequestShutdown,
-      [this](const grpc::ServerContext& context, const v1::ShutdownRequest& request, auto reply) {
-        if (auto refusal = Refusal(context, "Shutdown")) return reply(*refusal, {});
-        bool immediate = request.immediate();
-        reply(grpc::Status::OK, {});
-        arbiter_.Shutdown(immediate, "Admin.Shutdown");
-      });
-  NotBuilt(loop, "Reload", &Service::RequestReload);
-  NotBuilt(loop, "Restart", &Service::RequestRestart);
-  NotBuilt(loop, "Scale", &Service::RequestScale);
-  NotBuilt(loop, "Cancel", &Service::RequestCancel);
-  NotBuilt(loop, "ReopenLogs", &Service::RequestReopenLogs);
-  NotBuilt(loop, "SetLogLevel", &Service::RequestSetLogLevel);
-  NotBuilt(loop, "Metrics", &Service::RequestMetrics);
-  new WatchCall(*this, loop);
+  Serve(loop, "Status", &Service::RequestStatus,
+        [this](const v1::StatusRequest&, auto done) { done(arbiter_.Status()); });
+  Serve(loop, "Reload", &Service::RequestReload,
+        [this](const v1::ReloadRequest& request, auto done) { arbiter_.Reload(request, "Admin.Reload", done); });
+  Serve(loop, "Restart", &Service::RequestRestart,
+        [this](const v1::RestartRequest& request, auto done) { arbiter_.Restart(request, done); });
+  Serve(loop, "Scale", &Service::RequestScale,
+        [this](const v1::ScaleRequest& request, auto done) { done(arbiter_.Scale(request)); });
+  Serve(loop, "Cancel", &Service::RequestCancel,
+        [this](const v1::CancelRequest& request, auto done) { done(arbiter_.Cancel(request)); });
+  Serve(loop, "Shutdown", &Service::RequestShutdown, [this](const v1::ShutdownRequest& request, auto done) {
+    bool immediate = request.immediate();  // the request is gone once it is answered
+    done(v1::ShutdownResponse());
+    arbiter_.Shutdown(immediate, "Admin.Shutdown");
+  });
+  Serve(loop, "ReopenLogs", &Service::RequestReopenLogs, [this](const v1::ReopenLogsRequest&, auto done) {
+    arbiter_.ReopenLogs("Admin.ReopenLogs");
+    done(v1::ReopenLogsResponse());
+  });
+  Serve(loop, "SetLogLevel", &Service::RequestSetLogLevel,
+        [this](const v1::SetLogLevelRequest& request, auto done) { done(arbiter_.SetLogLevel(request)); });
+  Serve(loop, "Metrics", &Service::RequestMetrics, [](const v1::MetricsRequest&, auto done) {
+    done(absl::UnimplementedError("dirty.v1.Admin.Metrics is not built in this version of dirtyd"));
+  });
+  StartWatch(service_, arbiter_, loop);
 }
 
 }  // namespace dirty

@@ -19,13 +19,12 @@ class AdminService {
   void Start(Loop& loop);
 
  private:
-  class WatchCall;
-
   // `Base`: where gRPC's generated service declares the method.
-  template <typename Base, typename Request, typename Response>
-  void NotBuilt(Loop& loop, const char* name,
-                void (Base::*arm)(grpc::ServerContext*, Request*, grpc::ServerAsyncResponseWriter<Response>*,
-                                  grpc::CompletionQueue*, grpc::ServerCompletionQueue*, void*));
+  template <typename Base, typename Request, typename Response, typename Handle>
+  void Serve(Loop& loop, const char* name,
+             void (Base::*arm)(grpc::ServerContext*, Request*, grpc::ServerAsyncResponseWriter<Response>*,
+                               grpc::CompletionQueue*, grpc::ServerCompletionQueue*, void*),
+             Handle handle);
 
   Arbiter& arbiter_;
   v1::Admin::AsyncService service_;

@@ -80,11 +80,13 @@ grpc::StatusCode CodeOf(v1::Reason reason) {
   return grpc::StatusCode::INTERNAL;
 }
 
-grpc::Status ToStatus(const v1::Error& error) {
+namespace {
+
+grpc::Status ToStatus(const v1::Error& error, grpc::StatusCode code) {
   v1::Error fitted = error;
   Fit(fitted);
   v1::RpcStatus status;
-  status.set_code(CodeOf(error.reason()));
+  status.set_code(code);
   status.set_message(Beginning(error.message(), kMaxStatusText));
   status.add_details()->PackFrom(fitted);
   if (error.has_retry_delay()) {
@@ -96,7 +98,20 @@ grpc::Status ToStatus(const v1::Error& error) {
   }
   std::string details;
   status.SerializeToString(&details);
-  return grpc::Status(CodeOf(error.reason()), status.message(), std::move(details));
+  return grpc::Status(code, status.message(), std::move(details));
+}
+
+}  // namespace
+
+grpc::Status ToStatus(const v1::Error& error) { return ToStatus(error, CodeOf(error.reason())); }
+
+grpc::Status ToStatus(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  v1::Error error;
+  if (absl::IsInvalidArgument(status)) error.set_reason(v1::REASON_INVALID_REQUEST);
+  error.set_message(std::string(status.message()));
+  // The codes are the same by number.
+  return ToStatus(error, static_cast<grpc::StatusCode>(status.code()));
 }
 
 }  // namespace dirty

@@ -3,6 +3,7 @@
 
 #include <grpcpp/support/status.h>
 
+#include "absl/status/status.h"
 #include "dirty/v1/call.pb.h"
 
 namespace dirty {
@@ -14,6 +15,9 @@ inline constexpr size_t kMaxDetails = 4096;
 // The status of an error: its code, its text's beginning, and a RpcStatus with the error (and, of QUEUE_FULL, a
 // RetryInfo) as details. What is too long is cut: stderr lines and tracebacks keep their end.
 grpc::Status ToStatus(const v1::Error& error);
+
+// The status of what an operator asked for and cannot have: the same code, its whole text in the details' Error.
+grpc::Status ToStatus(const absl::Status& status);
 
 // The code of a reason: the table in docs/architecture.md.
 grpc::StatusCode CodeOf(v1::Reason reason);

@@ -26,6 +26,7 @@ class AppHealth {
   const std::string& reason() const { return reason_; }  // of the last failure; empty when READY
   bool waits_for_retry() const { return state_ == v1::AppStatus::BACKOFF || state_ == v1::AppStatus::FAILED; }
   absl::Time retry_at() const { return retry_at_; }
+  bool disabled() const { return retry_at_ == absl::InfiniteFuture(); }
 
   // A boot failed in a worker that was spawned then. Of the workers that were spawned before the last failure only one
   // counts: four that start together fail once. True if it counted.

@@ -94,7 +94,7 @@ class GrpcLinks::Link final : public WorkerPort {
     }
     hello->set_max_message_size(owner_.options_.max_message_size);
     hello->set_max_json_depth(owner_.options_.max_json_depth);
-    hello->set_worker_init_hook(owner_.options_.worker_init_hook);
+    hello->set_worker_init_hook(spec.init_hook);
     hello->set_arbiter_start_time(owner_.options_.arbiter_start_time);
     Send(std::move(frame));
   }

@@ -22,7 +22,6 @@ class GrpcLinks final : public WorkerLinks, private WorkerLauncher::Events {
     std::function<std::string(const AppSettings&, const PoolSettings&)> locate;
     uint64_t max_message_size = 0;
     uint32_t max_json_depth = 0;
-    std::string worker_init_hook;
     double arbiter_start_time = 0;  // seconds since the epoch
   };
 

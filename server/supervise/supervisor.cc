@@ -5,18 +5,26 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/supervise/supervisor_state.h"
 
 namespace dirty {
+namespace {
 
-Supervisor::Supervisor(TimerQueue& timers, WorkerLauncher& launcher, WorkerLinks& links, Dispatcher& dispatcher,
-                       Events& events, Logger& log, std::function<double()> chance)
-    : timers_(timers),
-      launcher_(launcher),
-      links_(links),
-      dispatcher_(dispatcher),
-      events_(events),
-      log_(log),
-      chance_(std::move(chance)) {}
+// Each is a process: a slip of the finger must not take the machine down.
+constexpr uint32_t kMostWorkers = 10'000;
+
+}  // namespace
+
+Supervisor::Supervisor(World world)
+    : timers_(world.timers),
+      launcher_(world.launcher),
+      links_(world.links),
+      hooks_(world.hooks),
+      dispatcher_(world.dispatcher),
+      events_(world.events),
+      log_(world.log),
+      chance_(std::move(world.chance)),
+      hook_event_(std::move(world.hook_event)) {}
 
 Supervisor::~Supervisor() {
   for (auto& [id, worker] : workers_) CancelTimers(*worker);
@@ -27,25 +35,29 @@ Supervisor::~Supervisor() {
     timers_.Cancel(app.retry_timer);
     timers_.Cancel(app.lasted_timer);
   }
+  if (rollout_ != nullptr) timers_.Cancel(rollout_->end_timer);
 }
 
 // --- What is desired ---
 
-void Supervisor::Configure(const Settings& settings) {
-  ++generation_;
+void Supervisor::Start(const Settings& settings) {
+  generation_ = ++last_generation_;
+  Configure(settings, /*let_go=*/true);
+  Reconcile();
+}
+
+void Supervisor::Configure(const Settings& settings, bool let_go) {
   settings_ = settings;
-  for (auto& pool : pools_) pool->removed = true;
+  for (auto& pool : pools_) pool->leaving = true;
   app_order_.clear();
+  std::vector<std::unique_ptr<Pool>> order;
   for (const PoolSettings& wanted : settings.pools) {
-    auto it =
-        std::find_if(pools_.begin(), pools_.end(), [&](auto& pool) { return pool->settings->name == wanted.name; });
-    if (it == pools_.end()) it = pools_.insert(pools_.end(), std::make_unique<Pool>());
-    Pool& pool = **it;
-    pool.removed = false;
-    if (pool.settings == nullptr || !(*pool.settings == wanted)) {
-      pool.settings = std::make_shared<const PoolSettings>(wanted);
-      pool.generation = generation_;
-    }
+    auto it = std::find_if(pools_.begin(), pools_.end(),
+                           [&](auto& pool) { return pool != nullptr && pool->settings->name == wanted.name; });
+    order.push_back(it == pools_.end() ? std::make_unique<Pool>() : std::move(*it));
+    Pool& pool = *order.back();
+    pool.leaving = pool.removed = false;
+    pool.settings = std::make_shared<const PoolSettings>(wanted);
     pool.desired = wanted.workers;
     for (const AppSettings& app : wanted.apps) {
       app_order_.push_back(app.name);
@@ -54,34 +66,92 @@ void Supervisor::Configure(const Settings& settings) {
       entry.probe = nullptr;
       if (wanted.workers == 0) {
         entry.health.Disable("workers is 0");
-      } else if (entry.health.waits_for_retry()) {
+      } else if (entry.health.disabled()) {
         entry.health.Reset();
       }
+      if (entry.health.state() == v1::AppStatus::STARTING && Serves(app.name)) entry.health.Succeeded();
     }
   }
+  for (auto& pool : pools_) {
+    if (pool != nullptr) order.push_back(std::move(pool));
+  }
+  pools_ = std::move(order);
+  std::set<std::string> leaving;
   for (auto it = apps_.begin(); it != apps_.end();) {
     if (std::find(app_order_.begin(), app_order_.end(), it->first) != app_order_.end()) {
       ++it;
       continue;
     }
+    leaving.insert(it->first);
     timers_.Cancel(it->second.retry_timer);
     timers_.Cancel(it->second.lasted_timer);
     it = apps_.erase(it);
   }
-  for (auto& pool : pools_) {
-    if (pool->removed) pool->desired = 0;
-  }
-  Reconcile();
+  dispatcher_.Configure(settings.pools, settings.max_message_size, leaving);
+  if (let_go) LetGo();
 }
 
-bool Supervisor::Scale(absl::string_view name, uint32_t workers) {
+// What is not configured any more goes.
+void Supervisor::LetGo() {
+  dispatcher_.Configure(settings_.pools, settings_.max_message_size);
   for (auto& pool : pools_) {
-    if (pool->removed || pool->settings->name != name) continue;
-    pool->desired = workers;
-    Reconcile();
-    return true;
+    if (!pool->leaving) continue;
+    pool->leaving = false;
+    pool->removed = true;
+    pool->desired = 0;
   }
-  return false;
+}
+
+Supervisor::Pool* Supervisor::FindPool(absl::string_view name) const {
+  for (auto& pool : pools_) {
+    if (!pool->removed && !pool->leaving && pool->settings->name == name) return pool.get();
+  }
+  return nullptr;
+}
+
+absl::StatusOr<uint32_t> Supervisor::Scale(absl::string_view name, uint32_t workers) {
+  Pool* pool = FindPool(name);
+  if (pool == nullptr) return absl::NotFoundError(absl::StrCat("there is no pool ", name));
+  if (workers > kMostWorkers) return absl::InvalidArgumentError(absl::StrCat("at most ", kMostWorkers, " workers"));
+  for (const AppSettings& app : pool->settings->apps) {
+    if (workers > 0 && app.workers.value_or(0) > workers) {
+      return absl::InvalidArgumentError(absl::StrCat("pool ", name, ": ", workers,
+                                                     workers == 1 ? " worker is" : " workers are", " fewer than the ",
+                                                     *app.workers, " of app ", app.name));
+    }
+  }
+  uint32_t before = std::exchange(pool->desired, workers);
+  if (before == workers) return before;
+  if (rollout_ != nullptr) {  // one that is rolled back keeps this
+    for (PoolSettings& old : rollout_->before->pools) {
+      if (old.name == name) old.workers = workers;
+    }
+  }
+  for (const AppSettings& app : pool->settings->apps) {
+    AppHealth& health = apps_.find(app.name)->second.health;
+    if (workers == 0) health.Disable("workers is 0");
+    if (before == 0) health.Reset();
+  }
+  v1::Event event;
+  event.set_message(absl::StrCat("pool ", name, ": workers ", before, " -> ", workers));
+  event.mutable_scaled()->set_name(std::string(name));
+  event.mutable_scaled()->set_desired_workers(workers);
+  log_.Info(event.message());
+  events_.OnEvent(std::move(event));
+  Reconcile();
+  return before;
+}
+
+uint32_t Supervisor::FewestWorkers(absl::string_view name) const {
+  uint32_t fewest = 1;
+  for (const AppSettings& app : FindPool(name)->settings->apps) fewest = std::max(fewest, app.workers.value_or(0));
+  return fewest;
+}
+
+void Supervisor::ReopenLogs() {
+  for (auto& [id, worker] : workers_) {
+    if (worker->phase != Phase::kSpawned) links_.ReopenLogs(id);
+  }
 }
 
 bool Supervisor::Assigned(const Pool& pool, const Seat& seat, const AppSettings& app) const {
@@ -108,7 +178,7 @@ std::vector<AppSettings> Supervisor::Wanted(const Pool& pool, const Seat& seat) 
 
 bool Supervisor::IsStale(const Pool& pool, const Seat& seat, const Worker& worker,
                          const std::vector<AppSettings>& wanted) const {
-  if (worker.recycle || worker.spec.generation != pool.generation) return true;
+  if (worker.recycle || worker.outdated) return true;
   for (const AppSettings& app : wanted) {
     if (!worker.ready_apps.contains(app.name)) return true;
   }
@@ -122,11 +192,14 @@ bool Supervisor::IsStale(const Pool& pool, const Seat& seat, const Worker& worke
 // --- Reconciling ---
 
 void Supervisor::Reconcile() {
-  if (!stopping_) {
+  // What a failed rollout had begun is about to be taken back.
+  if (!stopping_ && !RolloutFailed()) {
     for (auto& pool : pools_) ReconcilePool(*pool);
   }
   std::erase_if(pools_, [&](auto& pool) { return pool->removed && ProcessesOf(*pool) == 0; });
   UpdateAvailability();
+  TellApps();
+  CheckRollout();
   events_.OnSupervisorChanged();
 }
 
@@ -152,6 +225,7 @@ void Supervisor::ChooseProbes(Pool& pool) {
 }
 
 void Supervisor::ReconcilePool(Pool& pool) {
+  if (pool.leaving) return;
   while (pool.seats.size() < pool.desired) {
     pool.seats.push_back(std::make_unique<Seat>());
     pool.seats.back()->index = static_cast<uint32_t>(pool.seats.size() - 1);
@@ -209,9 +283,11 @@ WorkerId Supervisor::Spawn(Pool& pool, Seat& seat, std::vector<AppSettings> apps
   WorkerId id = next_id_++;
   worker.spec.id = id;
   worker.spec.index = seat.index;
-  worker.spec.generation = pool.generation;
+  worker.spec.generation = generation_;
+  worker.of_rollout = rollout_ != nullptr;
   worker.spec.pool = pool.settings;
   worker.spec.apps = std::move(apps);
+  worker.spec.init_hook = settings_.hooks.dirty_worker_init.python;
   worker.pool = &pool;
   worker.seat = &seat;
   worker.spawned_at = worker.phase_since = timers_.Now();
@@ -231,7 +307,12 @@ WorkerId Supervisor::Spawn(Pool& pool, Seat& seat, std::vector<AppSettings> apps
   worker.pid = *pid;
   log_.Info(absl::StrCat(Name(worker), ": spawned"),
             {{"pool", pool.settings->name}, {"index", absl::StrCat(seat.index)}});
+  events_.OnEvent(EventOf(worker, "spawned", &v1::Event::mutable_worker_spawned));
   ArmBootTimer(worker, BootLimit(worker), "to listen on its socket");
+  if (!settings_.hooks.dirty_post_fork.empty()) {
+    hooks_.Run(settings_.hooks.dirty_post_fork, HookEventOf(worker, "dirty_post_fork"), settings_.hook_timeout,
+               [](const absl::Status&) {});
+  }
   return id;
 }
 
@@ -239,6 +320,10 @@ WorkerId Supervisor::Spawn(Pool& pool, Seat& seat, std::vector<AppSettings> apps
 
 void Supervisor::Stop() {
   if (std::exchange(stopping_, true)) return;
+  if (rollout_ != nullptr) {
+    rollout_->failure = "dirtyd is shutting down";
+    CheckRollout();
+  }
   for (auto& pool : pools_) {
     for (auto& seat : pool->seats) timers_.Cancel(seat->respawn_timer);
   }

@@ -1,17 +1,18 @@
 // The supervisor: desired workers against actual ones.
 //
-// Every pool has seats, one for each worker it should have. Reconcile compares what a seat should hold (which apps, of
-// which generation) with the worker that sits there, and starts, replaces or retires workers until they agree. Crash
+// Every pool has seats, one for each worker it should have. Reconcile compares what a seat should hold (which apps, and
+// nothing outdated) with the worker that sits there, and starts, replaces or retires workers until they agree. Crash
 // respawn, retries of failing apps, recycling, scaling and reloads are all that one comparison. Replacements are ready
 // before the old worker drains, unless `surge` is 0.
 //
-// Pure: processes, links, time and chance are arguments. Loop-confined. The arbiter owns it.
+// Pure: processes, links, hooks, time and chance are arguments. Loop-confined. The arbiter owns it.
 #pragma once
 
 #include <deque>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -25,6 +26,7 @@
 #include "server/loop/timers.h"
 #include "server/observe/log.h"
 #include "server/supervise/app_health.h"
+#include "server/supervise/hook_runner.h"
 #include "server/supervise/worker_process.h"
 
 namespace dirty {
@@ -39,17 +41,58 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
     virtual void OnSupervisorChanged() = 0;
     // After Stop: no process is left.
     virtual void OnWorkersStopped() = 0;
+    // Something happened to a worker, an app or a pool. `time` is not set.
+    virtual void OnEvent(v1::Event event) = 0;
   };
 
-  Supervisor(TimerQueue& timers, WorkerLauncher& launcher, WorkerLinks& links, Dispatcher& dispatcher, Events& events,
-             Logger& log, std::function<double()> chance);
+  // What the supervisor is made of; all of it outlives it.
+  struct World {
+    TimerQueue& timers;
+    WorkerLauncher& launcher;
+    WorkerLinks& links;
+    HookRunner& hooks;
+    Dispatcher& dispatcher;
+    Events& events;
+    Logger& log;
+    std::function<double()> chance;  // random, in [0, 1)
+    v1::HookEvent hook_event;        // what every hook is told of the arbiter
+  };
+  explicit Supervisor(World world);
   ~Supervisor() override;
 
-  // Sets what is desired, and starts towards it. A pool that differs from before has all its workers replaced.
-  void Configure(const Settings& settings);
+  // Sets what is desired, here and in the dispatcher, and starts towards it. Once; Replace changes it.
+  void Start(const Settings& settings);
 
-  // Sets the workers of a pool. False: no such pool.
-  bool Scale(absl::string_view pool, uint32_t workers);
+  // A rolling change.
+  struct Rollout {
+    bool reload = false;                 // makes a new generation; apps that fail get a new chance
+    const Settings* settings = nullptr;  // of a reload: what is desired from now on; null: as before
+    // Whose workers are replaced. Nothing named: all.
+    std::vector<std::string> pools = {};
+    std::vector<std::string> apps = {};
+    WorkerId worker = 0;
+  };
+  struct RolloutResult {
+    // FailedPrecondition: a new worker did not become ready, what ran before still does. Aborted: a shutdown.
+    absl::Status status;
+    uint32_t replaced = 0;
+    std::vector<std::string> still_failing;  // apps that did not start before, and do not now: a line each
+  };
+  // Replaces workers by new ones, each ready before an old one drains (`surge` 0: the other way round). `done` is
+  // called once, not from within: every new worker is ready and no old one takes calls, or why not. Its own error, for
+  // which `done` is not called: NotFound (which pool, app or worker), Aborted (one is under way, or a shutdown).
+  absl::Status Replace(const Rollout& rollout, std::function<void(const RolloutResult&)> done);
+  bool Replacing() const { return rollout_ != nullptr; }
+  uint64_t generation() const { return generation_; }
+
+  // Sets the workers of a pool until the next reload of the configuration. Returns how many there were.
+  // NotFound: no such pool. InvalidArgument: fewer than an app of it wants.
+  absl::StatusOr<uint32_t> Scale(absl::string_view pool, uint32_t workers);
+  // The fewest workers that Scale accepts beside 0, at least 1; the pool must exist.
+  uint32_t FewestWorkers(absl::string_view pool) const;
+
+  // Every worker's own log files are opened again.
+  void ReopenLogs();
 
   // Ends every worker: those that are ready drain, close their apps and exit; those that are still starting are killed.
   void Stop();
@@ -86,68 +129,21 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
   uint32_t ReadyWorkers() const;
   uint32_t StartingWorkers() const;
   uint32_t DesiredWorkers() const;
+  uint32_t DesiredWorkers(absl::string_view pool) const;  // 0: none, or no such pool
   uint32_t Processes() const { return static_cast<uint32_t>(workers_.size()); }
 
  private:
-  enum class Phase {
-    kSpawned,       // until it listens
-    kInitialising,  // from its link until every app was tried
-    kReady,
-    kDraining,  // its running calls go on
-    kStopping,  // it closes its apps, or is being killed
-  };
+  enum class Phase;
+  struct Worker;
   struct Pool;
   struct Seat;
-
-  struct Worker {
-    WorkerSpec spec;
-    Pool* pool = nullptr;
-    Seat* seat = nullptr;  // null: retired
-    Phase phase = Phase::kSpawned;
-    pid_t pid = 0;
-    absl::Time spawned_at;
-    absl::Time spawned_wall;
-    absl::Time phase_since;  // of the app being initialised
-    absl::Time ready_at = absl::InfiniteFuture();
-    std::string initialising;  // the app whose init runs
-    std::set<std::string> ready_apps;
-    std::set<std::string> failed_apps;
-    bool recycle = false;     // to be replaced although nothing changed
-    bool dispatched = false;  // the dispatcher knows it
-    bool link_broken = false;
-    std::string end_reason;    // why we end it; empty: it was not us
-    std::string end_detail;    // for callers: "was killed because ..."
-    uint64_t calls_limit = 0;  // 0: none
-    uint64_t memory_baseline = 0;
-    uint64_t pings_unanswered = 0;
-    TimerQueue::TimerId boot_timer = 0;
-    TimerQueue::TimerId notice_timer = 0;
-    TimerQueue::TimerId ping_timer = 0;
-    TimerQueue::TimerId end_timer = 0;
-  };
-
-  // A place in a pool.
-  struct Seat {
-    uint32_t index = 0;
-    WorkerId current = 0;
-    WorkerId incoming = 0;  // its replacement, until it is ready
-    uint32_t crashes = 0;   // in a row, after having been ready
-    TimerQueue::TimerId respawn_timer = 0;
-    std::deque<v1::WorkerExit> exits;  // newest first
-  };
-
-  struct Pool {
-    std::shared_ptr<const PoolSettings> settings;
-    uint64_t generation = 1;
-    uint32_t desired = 0;
-    std::vector<std::unique_ptr<Seat>> seats;
-    bool removed = false;
-  };
+  struct RolloutState;
 
   struct App {
     AppHealth health;
     Pool* pool = nullptr;
-    Seat* probe = nullptr;  // where it is being retried
+    Seat* probe = nullptr;                                // where it is being retried
+    v1::AppStatus::State told = v1::AppStatus::STARTING;  // by the last event
     TimerQueue::TimerId retry_timer = 0;
     TimerQueue::TimerId lasted_timer = 0;
   };
@@ -160,8 +156,23 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
   bool IsStale(const Pool& pool, const Seat& seat, const Worker& worker, const std::vector<AppSettings>& wanted) const;
   uint32_t ProcessesOf(const Pool& pool) const;
 
+  Pool* FindPool(absl::string_view name) const;  // of those that are configured
+  bool Serves(absl::string_view app) const;      // a ready worker has it
+
+  // Makes `settings` what is desired. Pools and apps that it does not have go at once, or when LetGo is called.
+  void Configure(const Settings& settings, bool let_go);
+  void LetGo();
+  void GiveNewChance(App& app, const Pool& pool);
   void Reconcile();
   void ReconcilePool(Pool& pool);
+  absl::Status CheckScope(const Rollout& rollout) const;
+  bool InScope(const Rollout& rollout, const Worker& worker) const;
+  void CheckRollout();
+  bool RolloutIsComplete() const;
+  bool RolloutFailed() const;
+  void FailRollout(std::string why);
+  void EndRollout();
+  void RollBack();
   void ChooseProbes(Pool& pool);
   void UpdateAvailability();
   WorkerId Spawn(Pool& pool, Seat& seat, std::vector<AppSettings> apps);
@@ -169,6 +180,7 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
   void Retire(Worker& worker, absl::string_view reason);
   // Takes no more calls and is killed after `grace`.
   void End(Worker& worker, absl::string_view reason, std::string detail, absl::Duration grace);
+  void FinishBoot(Worker& worker);
   void EnterReady(Worker& worker);
   void Dispatch(Worker& worker);
   void AppBootFailed(absl::string_view app, const Worker& worker, std::string reason);
@@ -181,19 +193,27 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
   void CancelTimers(Worker& worker);
   void RecordExit(Worker& worker, const ExitStatus& status, const std::string& reason);
   std::string Name(const Worker& worker) const;  // "worker 1 (pid 12)"
+  void Describe(const Worker& worker, v1::WorkerStatus& out) const;
+  v1::Event EventOf(const Worker& worker, std::string message, v1::WorkerStatus* (v1::Event::*kind)()) const;
+  void TellApps();
+  v1::HookEvent HookEventOf(const Worker& worker, const char* hook) const;
 
   TimerQueue& timers_;
   WorkerLauncher& launcher_;
   WorkerLinks& links_;
+  HookRunner& hooks_;
   Dispatcher& dispatcher_;
   Events& events_;
   Logger& log_;
   std::function<double()> chance_;
+  const v1::HookEvent hook_event_;
 
   Settings settings_;
-  uint64_t generation_ = 0;
+  uint64_t generation_ = 0;       // of what runs, or is being rolled out
+  uint64_t last_generation_ = 0;  // never used twice
   WorkerId next_id_ = 1;
   bool stopping_ = false;
+  std::unique_ptr<RolloutState> rollout_;
   std::vector<std::unique_ptr<Pool>> pools_;
   std::map<std::string, App, std::less<>> apps_;
   std::vector<std::string> app_order_;

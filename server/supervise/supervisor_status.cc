@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "server/dispatch/proto_time.h"
 #include "server/supervise/supervisor.h"
+#include "server/supervise/supervisor_state.h"
 
 namespace dirty {
 namespace {
@@ -23,17 +25,20 @@ bool Supervisor::EveryAppTried() const {
   });
 }
 
+bool Supervisor::Serves(absl::string_view name) const {
+  return std::any_of(workers_.begin(), workers_.end(), [&](auto& entry) {
+    return entry.second->phase == Phase::kReady && entry.second->ready_apps.contains(std::string(name));
+  });
+}
+
 bool Supervisor::AnyAppReady() const {
   return std::any_of(apps_.begin(), apps_.end(),
                      [](auto& entry) { return entry.second.health.state() == v1::AppStatus::READY; });
 }
 
 std::optional<bool> Supervisor::HasReadyWorker(absl::string_view name) const {
-  auto it = apps_.find(name);
-  if (it == apps_.end()) return std::nullopt;
-  return std::any_of(workers_.begin(), workers_.end(), [&](auto& entry) {
-    return entry.second->phase == Phase::kReady && entry.second->ready_apps.contains(std::string(name));
-  });
+  if (!apps_.contains(name)) return std::nullopt;
+  return Serves(name);
 }
 
 uint32_t Supervisor::ReadyWorkers() const {
@@ -53,6 +58,62 @@ uint32_t Supervisor::DesiredWorkers() const {
   return desired;
 }
 
+uint32_t Supervisor::DesiredWorkers(absl::string_view name) const {
+  const Pool* pool = FindPool(name);
+  return pool == nullptr ? 0 : pool->desired;
+}
+
+void Supervisor::Describe(const Worker& worker, v1::WorkerStatus& out) const {
+  out.set_id(worker.spec.id);
+  out.set_index(worker.spec.index);
+  out.set_pid(worker.pid);
+  out.set_pool(worker.spec.pool->name);
+  out.set_state(
+      ToState(worker.phase == Phase::kReady, worker.phase == Phase::kDraining, worker.phase == Phase::kStopping));
+  out.set_generation(worker.spec.generation);
+  bool tried = worker.ready_at != absl::InfiniteFuture();
+  for (const AppSettings& app : worker.spec.apps) {
+    if (!tried || worker.ready_apps.contains(app.name)) out.add_apps(app.name);
+  }
+  ToProto(worker.spawned_wall, out.mutable_start_time());
+  ProcessUsage usage = launcher_.Usage(worker.spec.id);
+  out.set_rss_bytes(usage.resident_bytes);
+  if (usage.resident_bytes > 0) ToProto(usage.cpu_time, out.mutable_cpu_time());
+  out.set_threads(worker.spec.pool->threads);
+}
+
+v1::Event Supervisor::EventOf(const Worker& worker, std::string message, v1::WorkerStatus* (v1::Event::*kind)()) const {
+  v1::Event event;
+  event.set_message(absl::StrCat(Name(worker), ": ", message));
+  Describe(worker, *(event.*kind)());
+  return event;
+}
+
+v1::HookEvent Supervisor::HookEventOf(const Worker& worker, const char* hook) const {
+  v1::HookEvent event = hook_event_;
+  event.set_hook(hook);
+  Describe(worker, *event.mutable_worker());
+  return event;
+}
+
+// Tells what has changed since the last time.
+void Supervisor::TellApps() {
+  for (const std::string& name : app_order_) {
+    App& app = apps_.find(name)->second;
+    if (std::exchange(app.told, app.health.state()) == app.health.state()) continue;
+    v1::Event event;
+    v1::AppStatus& status = *event.mutable_app_changed();
+    status.set_name(name);
+    status.set_pool(app.pool->settings->name);
+    status.set_state(app.health.state());
+    status.set_reason(app.health.reason());
+    dispatcher_.Describe(status);
+    event.set_message(absl::StrCat("app ", name, ": ", v1::AppStatus::State_Name(status.state()),
+                                   status.reason().empty() ? "" : ": ", status.reason()));
+    events_.OnEvent(std::move(event));
+  }
+}
+
 void Supervisor::Describe(v1::StatusResponse& status) const {
   status.set_generation(generation_);
   std::vector<const v1::WorkerExit*> exits;
@@ -60,7 +121,7 @@ void Supervisor::Describe(v1::StatusResponse& status) const {
     for (const auto& seat : pool->seats) {
       for (const v1::WorkerExit& exit : seat->exits) exits.push_back(&exit);
     }
-    if (pool->removed) continue;
+    if (pool->removed || pool->leaving) continue;
     v1::PoolStatus* out = status.add_pools();
     out->set_name(pool->settings->name);
     out->set_desired_workers(pool->desired);
@@ -75,23 +136,7 @@ void Supervisor::Describe(v1::StatusResponse& status) const {
   for (const auto& [id, worker] : workers_) workers.push_back(worker.get());
   std::sort(workers.begin(), workers.end(), [](auto* a, auto* b) { return a->spec.id < b->spec.id; });
   for (const Worker* worker : workers) {
-    v1::WorkerStatus* out = status.add_workers();
-    out->set_id(worker->spec.id);
-    out->set_index(worker->spec.index);
-    out->set_pid(worker->pid);
-    out->set_pool(worker->spec.pool->name);
-    out->set_state(
-        ToState(worker->phase == Phase::kReady, worker->phase == Phase::kDraining, worker->phase == Phase::kStopping));
-    out->set_generation(worker->spec.generation);
-    bool tried = worker->ready_at != absl::InfiniteFuture();
-    for (const AppSettings& app : worker->spec.apps) {
-      if (!tried || worker->ready_apps.contains(app.name)) out->add_apps(app.name);
-    }
-    ToProto(worker->spawned_wall, out->mutable_start_time());
-    ProcessUsage usage = launcher_.Usage(worker->spec.id);
-    out->set_rss_bytes(usage.resident_bytes);
-    if (usage.resident_bytes > 0) ToProto(usage.cpu_time, out->mutable_cpu_time());
-    out->set_threads(worker->spec.pool->threads);
+    Describe(*worker, *status.add_workers());
   }
   for (const std::string& name : app_order_) {
     const App& app = apps_.find(name)->second;

@@ -10,6 +10,7 @@
 #include "server/dispatch/errors.h"
 #include "server/dispatch/proto_time.h"
 #include "server/supervise/supervisor.h"
+#include "server/supervise/supervisor_state.h"
 
 namespace dirty {
 namespace {
@@ -76,6 +77,13 @@ void Supervisor::AppBootFailed(absl::string_view name, const Worker& worker, std
   auto it = apps_.find(name);
   if (it == apps_.end() || it->second.health.state() == v1::AppStatus::STATE_UNSPECIFIED) return;
   App& app = it->second;
+  if (rollout_ != nullptr && worker.of_rollout && !rollout_->failing.contains(it->first)) {
+    // The old ones go on: the app as it runs is not to blame.
+    std::string what = absl::StrCat(Name(worker), ": ", name, " failed to start: ", reason);
+    log_.Error(what);
+    FailRollout(std::move(what));
+    return;
+  }
   if (app.probe != nullptr && app.probe == worker.seat) app.probe = nullptr;
   if (!app.health.Failed(timers_.Now(), worker.spawned_at, reason, settings_.restart, chance_())) return;
   timers_.Cancel(app.lasted_timer);
@@ -89,7 +97,7 @@ void Supervisor::AppBootFailed(absl::string_view name, const Worker& worker, std
 
 void Supervisor::OnWorkerReady(WorkerId id) {
   Worker* worker = Find(id);
-  if (worker == nullptr || worker->phase != Phase::kInitialising) return;
+  if (worker == nullptr || worker->phase != Phase::kInitialising || std::exchange(worker->booted, true)) return;
   timers_.Cancel(worker->boot_timer);
   timers_.Cancel(worker->notice_timer);
   // An app that the worker never mentioned has failed silently.
@@ -98,12 +106,29 @@ void Supervisor::OnWorkerReady(WorkerId id) {
     worker->failed_apps.insert(app.name);
     AppBootFailed(app.name, *worker, "the worker did not load it");
   }
-  for (const std::string& name : worker->ready_apps) {
+  if (worker->of_rollout && RolloutFailed()) return;  // it is about to go
+  const HookSettings& hook = settings_.hooks.dirty_worker_init;
+  if (hook.exec.empty() || worker->ready_apps.empty()) return FinishBoot(*worker);
+  hooks_.Run(hook, HookEventOf(*worker, "dirty_worker_init"), settings_.hook_timeout,
+             [this, id](const absl::Status& ok) {
+               Worker* ready = Find(id);
+               if (ready == nullptr || ready->phase != Phase::kInitialising || (ready->of_rollout && RolloutFailed()))
+                 return;
+               if (ok.ok()) return FinishBoot(*ready);
+               std::string why = absl::StrCat("its hook dirty_worker_init failed: ", ok.message());
+               for (const std::string& app : ready->ready_apps) AppBootFailed(app, *ready, why);
+               End(*ready, "could not start", absl::StrCat("was ended because ", why), absl::ZeroDuration());
+               Reconcile();
+             });
+}
+
+void Supervisor::FinishBoot(Worker& worker) {
+  for (const std::string& name : worker.ready_apps) {
     auto it = apps_.find(name);
     if (it == apps_.end()) continue;
     App& app = it->second;
     // Another seat may have failed meanwhile: a success of one that was probed, or of all, ends the back-off.
-    if (app.probe == worker->seat) app.probe = nullptr;
+    if (app.probe == worker.seat) app.probe = nullptr;
     app.health.Succeeded();
     timers_.Cancel(app.retry_timer);
     timers_.Cancel(app.lasted_timer);
@@ -112,7 +137,7 @@ void Supervisor::OnWorkerReady(WorkerId id) {
       app.health.Lasted();
     });
   }
-  EnterReady(*worker);
+  EnterReady(worker);
   Reconcile();
 }
 
@@ -126,7 +151,7 @@ void Supervisor::EnterReady(Worker& worker) {
   }
   if (seat->incoming == worker.spec.id) {
     Worker& old = *Find(seat->current);
-    bool better = old.recycle || old.spec.generation != worker.spec.generation ||
+    bool better = old.recycle || old.outdated ||
                   !std::includes(old.ready_apps.begin(), old.ready_apps.end(), worker.ready_apps.begin(),
                                  worker.ready_apps.end());
     // Serving less than before is no improvement, unless what is missing is not wanted any more.
@@ -140,6 +165,7 @@ void Supervisor::EnterReady(Worker& worker) {
     seat->incoming = 0;
     seat->current = worker.spec.id;
     old.seat = nullptr;
+    if (old.outdated && rollout_ != nullptr) ++rollout_->replaced;
     Dispatch(worker);
     Retire(old, old.recycle ? "recycled" : "drained");
   } else {
@@ -156,6 +182,7 @@ void Supervisor::EnterReady(Worker& worker) {
   worker.memory_baseline = launcher_.Usage(worker.spec.id).resident_bytes;
   log_.Info(absl::StrCat(Name(worker), ": ready"), {{"apps", absl::StrJoin(worker.ready_apps, ",")},
                                                     {"after", errors::Seconds(worker.ready_at - worker.spawned_at)}});
+  events_.OnEvent(EventOf(worker, "ready", &v1::Event::mutable_worker_ready));
 }
 
 void Supervisor::Dispatch(Worker& worker) {
@@ -201,6 +228,7 @@ void Supervisor::Retire(Worker& worker, absl::string_view reason) {
       worker.phase = Phase::kDraining;
       worker.end_reason = std::string(reason);
       log_.Info(absl::StrCat(Name(worker), ": draining"), {{"reason", std::string(reason)}});
+      events_.OnEvent(EventOf(worker, "draining", &v1::Event::mutable_worker_draining));
       dispatcher_.DrainWorker(worker.spec.id);
       if (!worker.dispatched) timers_.Schedule(timers_.Now(), [this, id = worker.spec.id] { OnWorkerIdle(id); });
       break;
@@ -298,7 +326,8 @@ void Supervisor::OnExit(WorkerId id, const ExitStatus& status) {
   links_.Close(id);
   CancelTimers(*worker);
 
-  if (!was_ready && !expected && !stopping_ && worker->seat != nullptr) {
+  // A hook that failed was charged already.
+  if (!was_ready && !expected && !stopping_ && !worker->booted && worker->seat != nullptr) {
     std::string what =
         absl::StrCat("the worker ", how, worker->initialising.empty() ? " before its apps were ready" : "");
     if (!status.stderr_tail.empty()) absl::StrAppend(&what, ": ", status.stderr_tail.back());
@@ -366,6 +395,15 @@ void Supervisor::RecordExit(Worker& worker, const ExitStatus& status, const std:
   exit.set_pool(worker.spec.pool->name);
   exit.set_index(worker.spec.index);
   bool clean = status.exit_code == 0 && worker.phase == Phase::kStopping;
+  v1::Event event;
+  event.set_message(absl::StrCat(Name(worker), ": ", status.Describe(), " (", reason, ")"));
+  *event.mutable_worker_exited() = exit;
+  events_.OnEvent(std::move(event));
+  if (!settings_.hooks.dirty_worker_exit.empty()) {
+    v1::HookEvent told = HookEventOf(worker, "dirty_worker_exit");
+    *told.mutable_exit() = exit;
+    hooks_.Run(settings_.hooks.dirty_worker_exit, told, settings_.hook_timeout, [](const absl::Status&) {});
+  }
   log_.Log(clean ? LogLevel::kInfo : LogLevel::kWarning, absl::StrCat(Name(worker), ": ", status.Describe()),
            {{"reason", reason},
             {"uptime", errors::Seconds(timers_.Now() - worker.spawned_at)},

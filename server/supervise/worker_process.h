@@ -25,6 +25,7 @@ struct WorkerSpec {
   uint64_t generation = 0;
   std::shared_ptr<const PoolSettings> pool;
   std::vector<AppSettings> apps;  // what it loads: of the pool's
+  std::string init_hook;          // a function that the worker itself calls after every init; empty: none
 };
 
 // How a process ended: exactly one of the two.

@@ -50,17 +50,25 @@ class ArbiterTest : public ::testing::Test {
     time_.Settle();
   }
 
+  Arbiter::Host Host() {
+    Arbiter::Host host;
+    host.on_stopped = [this] { ++stopped_; };
+    host.read_settings = [this](auto done) { read_done_ = std::move(done); };
+    host.on_settings = [this](const Settings& settings) { applied_.push_back(settings); };
+    return host;
+  }
+
   FakeTime time_;
   FakeLog log_;
   FakeWorkers workers_;
   Settings settings_;
+  std::function<void(absl::StatusOr<Settings>)> read_done_;
+  std::vector<Settings> applied_;
   int stopped_ = 0;
-  Arbiter arbiter_{time_.timers,
-                   workers_,
-                   workers_,
-                   log_,
+  FakeHooks hooks_;
+  Arbiter arbiter_{{.timers = time_.timers, .launcher = workers_, .links = workers_, .hooks = hooks_, .log = log_},
                    {.version = "1", .pid = 5, .id_prefix = "x-", .chance = [] { return 0.0; }},
-                   {.on_changed = nullptr, .on_stopped = [this] { ++stopped_; }}};
+                   Host()};
 };
 
 TEST_F(ArbiterTest, SaysOnceThatItIsReadyAndHealthFollows) {

@@ -10,6 +10,7 @@
 #include "server/dispatch/dispatcher.h"
 #include "server/loop/timers.h"
 #include "server/observe/log.h"
+#include "server/supervise/hook_runner.h"
 #include "server/supervise/worker_process.h"
 
 namespace dirty {
@@ -126,6 +127,22 @@ inline Settings TestSettings(std::vector<PoolSettings> pools) {
   settings.pools = std::move(pools);
   return settings;
 }
+
+// Hooks end when the test says so.
+class FakeHooks final : public HookRunner {
+ public:
+  struct Run1 {
+    HookSettings hook;
+    v1::HookEvent event;
+    std::function<void(absl::Status)> done;
+  };
+  void Run(const HookSettings& hook, const v1::HookEvent& event, absl::Duration,
+           std::function<void(absl::Status)> done) override {
+    runs.push_back({hook, event, std::move(done)});
+  }
+
+  std::vector<Run1> runs;
+};
 
 // Processes and links in one: Listen, Boot and Die are what a worker does; `alive` is what there is.
 class FakeWorkers final : public WorkerLauncher, public WorkerLinks {

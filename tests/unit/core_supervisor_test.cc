@@ -4,141 +4,13 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
-#include "server/supervise/supervisor.h"
-#include "tests/unit/core_fakes.h"
+#include "tests/unit/core_supervisor_fixture.h"
 
 namespace dirty {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-class SupervisorTest : public ::testing::Test, protected Dispatcher::Events, protected Supervisor::Events {
- protected:
-  void Start(Settings settings) {
-    dispatcher_.Configure(settings.pools, settings.max_message_size);
-    supervisor_.Configure(settings);
-    time_.Settle();
-  }
-
-  // A worker boots; `failing` are the apps whose init raises.
-  void Boot(WorkerId id, std::vector<std::string> failing = {}) {
-    supervisor_.OnListening(id);
-    for (const AppSettings& app : workers_.alive[id].spec.apps) {
-      supervisor_.OnAppStarting(id, app.name);
-      if (std::find(failing.begin(), failing.end(), app.name) != failing.end()) {
-        v1::Error error;
-        error.set_exception_type("ValueError");
-        error.set_message("no model");
-        supervisor_.OnAppFailed(id, app.name, error);
-      } else {
-        supervisor_.OnAppReady(id, app.name, absl::Milliseconds(1));
-      }
-    }
-    supervisor_.OnWorkerReady(id);
-    time_.Settle();
-  }
-
-  void Die(WorkerId id, int signal = 9) {
-    workers_.alive.erase(id);
-    ExitStatus status;
-    status.signal = signal;
-    status.stderr_tail = {"last words"};
-    supervisor_.OnExit(id, status);
-    time_.Settle();
-  }
-
-  void ExitCleanly(WorkerId id) {
-    workers_.alive.erase(id);
-    ExitStatus status;
-    status.exit_code = 0;
-    supervisor_.OnExit(id, status);
-    time_.Settle();
-  }
-
-  // Workers do what they are told: those drained exit, those killed die. Those that start boot, with failures.
-  void Obey(std::vector<std::string> failing = {}) {
-    for (int round = 0; round < 20; ++round) {
-      std::vector<WorkerId> ids;
-      for (auto& [id, process] : workers_.alive) ids.push_back(id);
-      bool changed = false;
-      for (WorkerId id : ids) {
-        if (!workers_.alive.contains(id)) continue;
-        auto& process = workers_.alive[id];
-        if (process.killed) {
-          Die(id);
-        } else if (process.draining) {
-          ExitCleanly(id);
-        } else if (!process.attached) {
-          Boot(id, failing);
-        } else {
-          continue;
-        }
-        changed = true;
-      }
-      if (!changed) return;
-    }
-    FAIL() << "it does not come to rest";
-  }
-
-  std::vector<WorkerId> Alive() {
-    std::vector<WorkerId> ids;
-    for (auto& [id, process] : workers_.alive) ids.push_back(id);
-    return ids;
-  }
-  std::vector<std::string> AppsOf(WorkerId id) {
-    std::vector<std::string> names;
-    for (const AppSettings& app : workers_.alive[id].spec.apps) names.push_back(app.name);
-    return names;
-  }
-  v1::StatusResponse Status() {
-    v1::StatusResponse status;
-    supervisor_.Describe(status);
-    for (v1::AppStatus& app : *status.mutable_apps()) dispatcher_.Describe(app);
-    return status;
-  }
-  v1::AppStatus AppStatusOf(const std::string& name) {
-    v1::StatusResponse status = Status();
-    for (const v1::AppStatus& app : status.apps()) {
-      if (app.name() == name) return app;
-    }
-    return {};
-  }
-  Admission Submit(FakeCaller& caller, std::string app = "a") {
-    Submission submission;
-    submission.request = std::make_unique<v1::ExecuteRequest>();
-    submission.request->set_app(std::move(app));
-    submission.request->set_action("act");
-    submission.listener = &caller;
-    return dispatcher_.Submit(std::move(submission));
-  }
-  void Done(WorkerId worker, CallNumber call) {
-    v1::CallDone done;
-    done.set_call(call);
-    done.mutable_response()->set_result("1");
-    dispatcher_.OnCallDone(worker, done);
-    time_.Settle();
-  }
-
-  // Dispatcher::Events
-  void OnWorkerIdle(WorkerId worker) override { supervisor_.OnWorkerIdle(worker); }
-  void OnSlotFree(WorkerId worker, uint64_t calls) override { supervisor_.OnSlotFree(worker, calls); }
-  void OnCallStuck(WorkerId worker, CallNumber call, const std::string& what) override {
-    supervisor_.OnCallStuck(worker, call, what);
-  }
-  void OnAllCallsEnded() override {}
-  void OnCallRecord(const CallRecord&) override {}
-  // Supervisor::Events
-  void OnSupervisorChanged() override {}
-  void OnWorkersStopped() override { ++stopped_; }
-
-  FakeTime time_;
-  FakeLog log_;
-  FakeWorkers workers_;
-  Dispatcher dispatcher_{time_.timers, *this, {.id_prefix = "x-"}};
-  Supervisor supervisor_{time_.timers, workers_, workers_, dispatcher_, *this, log_, [] { return 0.0; }};
-  int stopped_ = 0;
-};
 
 TEST_F(SupervisorTest, StartsEveryWorkerAtOnce) {
   Start(TestSettings({TestPool("p", 3, {TestApp("a")})}));
@@ -385,13 +257,13 @@ TEST_F(SupervisorTest, RecyclesByMemoryAboveItsLevelAfterInit) {
 TEST_F(SupervisorTest, ScalesUpAtOnceAndDownByDraining) {
   Start(TestSettings({TestPool("p", 2, {TestApp("a")})}));
   Obey();
-  EXPECT_TRUE(supervisor_.Scale("p", 4));
+  EXPECT_EQ(supervisor_.Scale("p", 4).value(), 2u);
   Obey();
   EXPECT_EQ(supervisor_.ReadyWorkers(), 4u);
   FakeCaller callers[4];
   CallNumber calls[4];
   for (int i = 0; i < 4; ++i) calls[i] = Submit(callers[i]).call;
-  supervisor_.Scale("p", 1);
+  EXPECT_EQ(supervisor_.Scale("p", 1).value(), 4u);
   time_.Settle();
   Obey();
   EXPECT_EQ(workers_.alive.size(), 4u);  // their calls run on
@@ -402,7 +274,8 @@ TEST_F(SupervisorTest, ScalesUpAtOnceAndDownByDraining) {
   Obey();
   EXPECT_THAT(Alive(), ElementsAre(1));
   for (FakeCaller& caller : callers) EXPECT_TRUE(caller.ok());
-  EXPECT_FALSE(supervisor_.Scale("q", 1));
+  EXPECT_TRUE(absl::IsNotFound(supervisor_.Scale("q", 1).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(supervisor_.Scale("p", 1'000'000).status()));
 }
 
 TEST_F(SupervisorTest, AChangedPoolIsReplacedOneByOneAndNeverServesLess) {
@@ -411,7 +284,7 @@ TEST_F(SupervisorTest, AChangedPoolIsReplacedOneByOneAndNeverServesLess) {
   Obey();
   settings.pools[0].env["X"] = "1";
   workers_.most = 0;
-  Start(settings);
+  EXPECT_TRUE(Reload(settings).ok());
   EXPECT_EQ(workers_.alive.size(), 4u);
   EXPECT_EQ(AppStatusOf("a").ready_workers(), 3u);
   Obey();
@@ -426,7 +299,7 @@ TEST_F(SupervisorTest, WithoutSurgeTheOldWorkerMakesRoomFirst) {
   Obey();
   settings.pools[0].env["X"] = "1";
   workers_.most = 0;
-  Start(settings);
+  EXPECT_TRUE(Reload(settings).ok());
   EXPECT_EQ(AppStatusOf("a").ready_workers(), 1u);
   Obey();
   EXPECT_THAT(Alive(), ElementsAre(3, 4));
@@ -475,60 +348,66 @@ TEST_F(SupervisorTest, KeepsTheLastTwentyExitsOfASeat) {
 
 // Random deaths, broken links, silent workers, failing inits, scalings and changes: once faults stop, there is exactly
 // what there should be.
-TEST_F(SupervisorTest, ReachesWhatIsDesiredOnceFaultsStop) {
-  for (uint32_t seed = 1; seed <= 30; ++seed) {
-    SCOPED_TRACE(absl::StrCat("seed ", seed));
-    FakeTime time;
-    std::mt19937 random(seed);
-    Settings settings =
-        TestSettings({TestPool("p", 3, {TestApp("a"), TestApp("b")}), TestPool("q", 1, {TestApp("c")})});
-    settings.pools[0].surge = random() % 2;
-    settings.restart.max_backoff = absl::Seconds(2);
-    Start(settings);
-    for (int step = 0; step < 400; ++step) {
-      std::vector<WorkerId> ids = Alive();
-      WorkerId id = ids.empty() ? 0 : ids[random() % ids.size()];
-      switch (random() % 10) {
-        case 0:
-          if (id != 0) Die(id, random() % 2 == 0 ? 9 : 11);
-          break;
-        case 1:
-          if (id != 0 && workers_.alive[id].attached) supervisor_.OnLinkBroken(id, "reset");
-          break;
-        case 2:
-          supervisor_.Scale("p", static_cast<uint32_t>(random() % 5));
-          break;
-        case 3:
-          settings.pools[random() % 2].env["X"] = absl::StrCat(random());
-          Start(settings);
-          break;
-        case 4:
-        case 5:
-          time_.Advance(absl::Milliseconds(random() % 2000));
-          break;
-        default:
-          Obey(random() % 4 == 0 ? std::vector<std::string>{"a"} : std::vector<std::string>{});
-          break;
-      }
-      if (HasFatalFailure()) return;
+class SupervisorUnderFaults : public SupervisorTest, public ::testing::WithParamInterface<uint32_t> {};
+
+TEST_P(SupervisorUnderFaults, ReachesWhatIsDesiredOnceTheyStop) {
+  std::mt19937 random(GetParam());
+  Settings settings = TestSettings({TestPool("p", 3, {TestApp("a"), TestApp("b")}), TestPool("q", 1, {TestApp("c")})});
+  settings.pools[0].surge = random() % 2;
+  settings.restart.max_backoff = absl::Seconds(2);
+  Start(settings);
+  for (int step = 0; step < 400; ++step) {
+    std::vector<WorkerId> ids = Alive();
+    WorkerId id = ids.empty() ? 0 : ids[random() % ids.size()];
+    switch (random() % 10) {
+      case 0:
+        if (id != 0) Die(id, random() % 2 == 0 ? 9 : 11);
+        break;
+      case 1:
+        if (id != 0 && workers_.alive[id].attached) supervisor_.OnLinkBroken(id, "reset");
+        break;
+      case 2:
+        (void)supervisor_.Scale("p", static_cast<uint32_t>(random() % 5));
+        break;
+      case 3:
+        settings.pools[random() % 2].env["X"] = absl::StrCat(random());
+        (void)Reload(settings);  // refused while one is under way
+        break;
+      case 4:
+      case 5:
+        time_.Advance(absl::Milliseconds(random() % 2000));
+        break;
+      default:
+        Obey(random() % 4 == 0 ? std::vector<std::string>{"a"} : std::vector<std::string>{});
+        break;
     }
-    settings.pools[0].workers = 3;
-    Start(settings);
-    for (int i = 0; i < 100; ++i) {
-      Obey();
-      time_.Advance(absl::Milliseconds(500));
-      for (WorkerId id : Alive()) supervisor_.OnPong(id, 0);
-    }
-    ASSERT_EQ(supervisor_.ReadyWorkers(), 4u);
-    ASSERT_EQ(workers_.alive.size(), 4u);
-    for (const char* app : {"a", "b"}) ASSERT_EQ(AppStatusOf(app).ready_workers(), 3u) << app;
-    ASSERT_EQ(AppStatusOf("c").ready_workers(), 1u);
-    settings.pools.clear();
-    Start(settings);
-    Obey();
-    ASSERT_TRUE(workers_.alive.empty());
+    if (HasFatalFailure()) return;
   }
+  settings.pools[0].workers = 3;
+  while (supervisor_.Replacing()) {
+    Obey();
+    time_.Advance(absl::Milliseconds(500));
+    for (WorkerId alive : Alive()) supervisor_.OnPong(alive, 0);
+  }
+  ASSERT_TRUE(Reload(settings).ok());
+  for (int i = 0; i < 100; ++i) {
+    Obey();
+    time_.Advance(absl::Milliseconds(500));
+    for (WorkerId id : Alive()) supervisor_.OnPong(id, 0);
+  }
+  ASSERT_EQ(supervisor_.ReadyWorkers(), 4u);
+  ASSERT_EQ(workers_.alive.size(), 4u);
+  for (const char* app : {"a", "b"}) ASSERT_EQ(AppStatusOf(app).ready_workers(), 3u) << app;
+  ASSERT_EQ(AppStatusOf("c").ready_workers(), 1u);
+  ASSERT_TRUE(result_.has_value() && result_->status.ok()) << result_->status;
+  ASSERT_EQ(supervisor_.Scale("p", 0).value(), 3u);
+  ASSERT_EQ(supervisor_.Scale("q", 0).value(), 1u);
+  time_.Settle();
+  Obey();
+  ASSERT_TRUE(workers_.alive.empty());
 }
+
+INSTANTIATE_TEST_SUITE_P(Seeds, SupervisorUnderFaults, ::testing::Range(1u, 31u));
 
 }  // namespace
 }  // namespace dirty
