@@ -7,6 +7,10 @@
 namespace dirty {
 namespace {
 
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
 class ArbiterTest : public ::testing::Test {
  protected:
   void Start(uint32_t workers = 2) {
@@ -182,6 +186,197 @@ TEST_F(ArbiterTest, ASecondShutdownIsImmediate) {
   EXPECT_TRUE(workers_.alive[1].killed);
   Exit(1, 9);
   EXPECT_EQ(stopped_, 1);
+}
+
+class FakeWatcher final : public Arbiter::Watcher {
+ public:
+  void OnEvent(const std::shared_ptr<const v1::Event>& event) override { messages.push_back(event->message()); }
+  std::vector<std::string> messages;
+};
+
+// Workers do what they are told until nothing changes any more.
+class OperatorsTest : public ArbiterTest {
+ protected:
+  void Obey() {
+    for (int round = 0; round < 20; ++round) {
+      BootAll();
+      std::vector<WorkerId> ids;
+      for (auto& [id, process] : workers_.alive) ids.push_back(id);
+      for (WorkerId id : ids) {
+        if (workers_.alive[id].killed) {
+          Exit(id, 9);
+        } else if (workers_.alive[id].draining) {
+          Exit(id);
+        }
+      }
+    }
+  }
+  void Reload() {
+    result_.reset();
+    arbiter_.Reload({}, "test", [this](const absl::StatusOr<v1::ReloadResponse>& result) { result_ = result; });
+    time_.Settle();
+  }
+  std::optional<absl::StatusOr<v1::ReloadResponse>> result_;
+};
+
+TEST_F(OperatorsTest, AReloadReadsReplacesAppliesAndTells) {
+  Start(1);
+  BootAll();
+  FakeWatcher watcher;
+  arbiter_.AddWatcher(&watcher);
+  Reload();
+  EXPECT_EQ(arbiter_.Status().state(), v1::StatusResponse::RELOADING);
+  EXPECT_EQ(arbiter_.Title(), "dirtyd [1/1 workers, reloading]");
+  Settings next = settings_;
+  next.log_level = "debug";
+  next.runtime_dir = "/elsewhere";
+  next.pools[0].workers = 2;
+  read_done_(next);
+  Obey();
+  ASSERT_TRUE(result_.has_value() && result_->ok()) << result_->status();
+  EXPECT_EQ((*result_)->generation(), 2u);
+  EXPECT_THAT((*result_)->changes(), ElementsAre("log_level", "pool p: workers 1 -> 2", "workers replaced: 1"));
+  EXPECT_THAT((*result_)->needs_restart(), ElementsAre("runtime_dir: \"\" -> /elsewhere"));
+  ASSERT_EQ(applied_.size(), 1u);
+  EXPECT_EQ(applied_[0].log_level, "debug");
+  v1::StatusResponse status = arbiter_.Status();
+  EXPECT_EQ(status.state(), v1::StatusResponse::RUNNING);
+  EXPECT_TRUE(status.last_reload().ok());
+  EXPECT_EQ(arbiter_.supervisor().ReadyWorkers(), 2u);
+  EXPECT_THAT(watcher.messages, Contains(HasSubstr("reloaded, generation 2: ")));
+  arbiter_.RemoveWatcher(&watcher);
+}
+
+TEST_F(OperatorsTest, ABadFileChangesNothingAndSaysWhy) {
+  Start(1);
+  BootAll();
+  Reload();
+  read_done_(absl::InvalidArgumentError("f:1:1: one\nf:2:1: two"));
+  EXPECT_TRUE(absl::IsInvalidArgument(result_->status()));
+  EXPECT_EQ(workers_.launches, 1);
+  v1::StatusResponse status = arbiter_.Status();
+  EXPECT_EQ(status.last_reload().message(), "f:1:1: one\nf:2:1: two");
+  EXPECT_FALSE(status.last_reload().ok());
+  EXPECT_EQ(status.generation(), 1u);
+  EXPECT_TRUE(log_.Has("f:2:1: two"));
+}
+
+TEST_F(OperatorsTest, OneReloadAtATimeButAHangupIsRemembered) {
+  Start(1);
+  BootAll();
+  arbiter_.ReloadSoon("SIGHUP");
+  auto first = std::exchange(read_done_, nullptr);
+  Reload();
+  EXPECT_TRUE(absl::IsAborted(result_->status()));
+  arbiter_.ReloadSoon("SIGHUP");
+  arbiter_.ReloadSoon("SIGHUP");
+  EXPECT_EQ(read_done_, nullptr);
+  first(settings_);
+  Obey();
+  ASSERT_NE(read_done_, nullptr);  // one more, for all of them
+  std::exchange(read_done_, nullptr)(settings_);
+  Obey();
+  EXPECT_EQ(read_done_, nullptr);
+  EXPECT_EQ(arbiter_.Status().generation(), 3u);
+}
+
+TEST_F(OperatorsTest, AShutdownEndsAReload) {
+  Start(1);
+  BootAll();
+  Reload();
+  arbiter_.Shutdown(false, "test");
+  read_done_(settings_);
+  EXPECT_TRUE(absl::IsAborted(result_->status()));
+  Reload();
+  EXPECT_TRUE(absl::IsAborted(result_->status()));
+  Obey();
+  EXPECT_EQ(stopped_, 1);
+}
+
+TEST_F(OperatorsTest, WhatScaleHadSetEndsWithAReloadThatSaysSo) {
+  Start(1);
+  BootAll();
+  v1::ScaleRequest request;  // no pool: the default one, or the first
+  request.set_workers(3);
+  absl::StatusOr<v1::ScaleResponse> scaled = arbiter_.Scale(request);
+  ASSERT_TRUE(scaled.ok());
+  EXPECT_EQ(scaled->previous_workers(), 1u);
+  Obey();
+  Reload();
+  read_done_(settings_);
+  Obey();
+  ASSERT_TRUE(result_->ok());
+  EXPECT_THAT((*result_)->changes(),
+              ElementsAre("pool p: what scale had set (3) ends", "pool p: workers 3 -> 1", "workers replaced: 1"));
+  EXPECT_EQ(arbiter_.supervisor().ReadyWorkers(), 1u);
+}
+
+TEST_F(OperatorsTest, SignalsScaleByOneAndNeverBelowOne) {
+  Start(1);
+  BootAll();
+  arbiter_.ScaleBy(1, "SIGTTIN");
+  EXPECT_EQ(arbiter_.supervisor().DesiredWorkers(), 2u);
+  arbiter_.ScaleBy(-1, "SIGTTOU");
+  arbiter_.ScaleBy(-1, "SIGTTOU");
+  EXPECT_EQ(arbiter_.supervisor().DesiredWorkers(), 1u);
+  EXPECT_TRUE(log_.Has("stays at 1"));
+}
+
+TEST_F(OperatorsTest, RestartAnswersWithHowMany) {
+  Start(2);
+  BootAll();
+  std::optional<absl::StatusOr<v1::RestartResponse>> restarted;
+  auto done = [&](const absl::StatusOr<v1::RestartResponse>& result) { restarted = result; };
+  arbiter_.Restart({}, done);
+  Obey();
+  ASSERT_TRUE(restarted.has_value() && restarted->ok());
+  EXPECT_EQ((*restarted)->replaced(), 2u);
+  v1::RestartRequest nobody;
+  nobody.set_worker_id(99);
+  arbiter_.Restart(nobody, done);
+  EXPECT_TRUE(absl::IsNotFound(restarted->status()));
+}
+
+TEST_F(OperatorsTest, CancelTellsWhetherItRan) {
+  Start(1);
+  BootAll();
+  FakeCaller running, waiting;
+  Submit(running);
+  Submit(waiting);
+  v1::CancelRequest request;
+  request.set_call_id("x-2");
+  EXPECT_FALSE(arbiter_.Cancel(request)->was_running());
+  EXPECT_EQ(waiting.reason(), v1::REASON_CANCELLED);
+  request.set_call_id("x-1");
+  EXPECT_TRUE(arbiter_.Cancel(request)->was_running());
+  EXPECT_EQ(workers_.alive[1].port.cancelled.size(), 1u);
+  request.set_call_id("x-9");
+  EXPECT_TRUE(absl::IsNotFound(arbiter_.Cancel(request).status()));
+}
+
+TEST_F(OperatorsTest, AFullQueueIsToldOnceASecond) {
+  settings_ = TestSettings({TestPool("p", 1, {TestApp("a")})});
+  settings_.pools[0].apps[0].limits.queue_size = 0;
+  arbiter_.Start(settings_);
+  BootAll();
+  FakeWatcher watcher;
+  arbiter_.AddWatcher(&watcher);
+  FakeCaller callers[4];
+  for (FakeCaller& caller : callers) Submit(caller);
+  EXPECT_THAT(watcher.messages, ElementsAre(HasSubstr("queue full: ")));
+  time_.Advance(absl::Seconds(1));
+  Submit(callers[1]);
+  EXPECT_EQ(watcher.messages.size(), 2u);
+}
+
+TEST_F(OperatorsTest, LogLevelsAreCheckedAndTold) {
+  Start(1);
+  v1::SetLogLevelRequest request;
+  request.set_level("verbose");
+  EXPECT_TRUE(absl::IsInvalidArgument(arbiter_.SetLogLevel(request).status()));
+  request.set_level("debug");
+  ASSERT_TRUE(arbiter_.SetLogLevel(request).ok());
+  EXPECT_EQ(arbiter_.SetLogLevel(request)->previous_level(), "debug");
 }
 
 }  // namespace
