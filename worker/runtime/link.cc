@@ -77,7 +77,6 @@ void Link::OnAccepted(bool ok) {
   if (!ok) {  // the server shuts down, and nobody starts anything any more
     next_.reset();
     down_ = true;
-    queue_->Shutdown();
     return;
   }
   if (arbiter_ == nullptr) {
@@ -226,6 +225,7 @@ bool Link::Close() {
     }
   }
   server_->Shutdown(std::chrono::system_clock::now());
+  queue_->Shutdown();  // ends Run; not before the server is down, which gRPC would complain of
   return true;
 }
 

@@ -91,7 +91,7 @@ class Link final : public FrameSink {
   Receiver* receiver_ = nullptr;
   std::unique_ptr<Attachment> next_;  // waits for somebody to attach
   grpc::ByteBuffer incoming_;
-  bool down_ = false;  // the queue takes nothing more
+  bool down_ = false;  // the server shuts down: nothing is started any more
   std::chrono::system_clock::time_point give_up_ = std::chrono::system_clock::time_point::max();
   Tag accepted_ = [this](bool ok) { OnAccepted(ok); };
   Tag ended_ = [this](bool) { OnEnded(); };
