@@ -122,6 +122,16 @@ void ExecHooks::Finish(WorkerId worker, const std::string& failure) {
   // Before `done`, which may ask for more.
   if (more) StartNext(worker);
   job.done(std::move(status));
+  TellIfIdle();
+}
+
+void ExecHooks::WhenIdle(std::function<void()> idle) {
+  idle_ = std::move(idle);
+  Post([this] { TellIfIdle(); });
+}
+
+void ExecHooks::TellIfIdle() {
+  if (jobs_.empty() && idle_) std::exchange(idle_, nullptr)();
 }
 
 void ExecHooks::Post(std::function<void()> work) {

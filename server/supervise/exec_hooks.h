@@ -41,6 +41,10 @@ class ExecHooks final : public HookRunner {
   void Run(const HookSettings& hook, const v1::HookEvent& event, absl::Duration timeout,
            std::function<void(absl::Status)> done) override;
 
+  // Calls back once, on the loop, never from within, when no hook runs or waits: at the end, so that the last ones are
+  // not cut off. One at a time.
+  void WhenIdle(std::function<void()> idle);
+
   // Whether `pid` is a hook that was not reaped yet.
   bool Owns(pid_t pid) const;
 
@@ -61,6 +65,7 @@ class ExecHooks final : public HookRunner {
   void OnDead(WorkerId worker);
   // Ends the first job of the worker. `failure` is empty if all went well.
   void Finish(WorkerId worker, const std::string& failure);
+  void TellIfIdle();
   // Later, on the loop, unless this is gone.
   void Post(std::function<void()> work);
 
@@ -71,6 +76,7 @@ class ExecHooks final : public HookRunner {
   Logger& log_;
   std::vector<std::string> environment_;
   absl::flat_hash_map<WorkerId, Jobs> jobs_;  // none is empty
+  std::function<void()> idle_;
   std::shared_ptr<char> alive_ = std::make_shared<char>();
 };
 

@@ -261,6 +261,24 @@ TEST_F(ExecHooksTest, OwnsItsProcessesUntilTheyAreReaped) {
   EXPECT_FALSE(results_.back().has_value());
 }
 
+TEST_F(ExecHooksTest, TellsWhenTheLastOneIsDone) {
+  std::string go = folder_ / "go";
+  ASSERT_EQ(mkfifo(go.c_str(), 0600), 0);
+  int idle = 0;
+  hooks().WhenIdle([&idle] { ++idle; });
+  EXPECT_EQ(idle, 0) << "never from within";
+  EXPECT_TRUE(loop_.RunUntil([&] { return idle == 1; })) << "nothing runs";
+  RunShell("read line < " + go, Event("dirty_worker_exit", 1));
+  size_t last = RunShell("true", Event("dirty_worker_exit", 1));
+  hooks().WhenIdle([&] {
+    EXPECT_TRUE(results_[last].has_value());
+    ++idle;
+  });
+  size_t other = RunShell("echo > " + go, Event("dirty_worker_exit", 2));
+  EXPECT_TRUE(Wait(other).ok());
+  EXPECT_TRUE(loop_.RunUntil([&] { return idle == 2; }));
+}
+
 TEST_F(ExecHooksTest, LeaksNoDescriptors) {
   EXPECT_TRUE(Wait(RunShell("true", Event("dirty_post_fork", 1))).ok());
   auto settled = [this] {
