@@ -190,6 +190,14 @@ def test_ten_thousand_calls_leave_nothing_behind(dirtyd: Dirtyd) -> None:
         assert kilobytes_after - kilobytes < 8 * 1024
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_children_of_an_app_end_without_the_worker(shared: Dirtyd, method: str) -> None:
+    pid = shared.worker_pid()
+    assert shared.call(APP, "fork", method) == [0, -15]
+    assert shared.call(APP, "echo", 1) == [[1], {}]
+    assert shared.worker_pid() == pid
+
+
 def test_process_title_and_terminal_signals(shared: Dirtyd) -> None:
     pid = shared.worker_pid()
     title = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], check=True, capture_output=True, text=True).stdout

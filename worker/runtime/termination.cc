@@ -16,9 +16,15 @@ constexpr char kTerm = 't';
 constexpr char kEnd = 'e';
 
 std::atomic<int> pipe_end{-1};
+std::atomic<pid_t> owner{0};
 
 void OnTerm(int) {
   int error = errno;
+  if (getpid() != owner) {  // a child that an app forked, which has the pipe too
+    signal(SIGTERM, SIG_DFL);
+    raise(SIGTERM);
+    return;
+  }
   [[maybe_unused]] ssize_t written = write(pipe_end, &kTerm, 1);
   errno = error;
 }
@@ -38,6 +44,7 @@ void Handle(int signal, void (*handler)(int)) {
 Termination::Termination(std::function<void(int)> on_term) {
   if (pipe2(pipe_, O_CLOEXEC) != 0) abort();
   pipe_end = pipe_[1];
+  owner = getpid();
   thread_ = std::thread([this, on_term = std::move(on_term)] {
     pthread_setname_np(pthread_self(), "dirty-signals");
     int count = 0;

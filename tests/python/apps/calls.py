@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import multiprocessing
 import resource
 import sys
 import threading
@@ -107,6 +108,18 @@ class Calls(DirtyApp):
 
     def fail(self, text: str) -> None:
         raise ValueError(text)
+
+    def fork(self, method: str) -> list[int]:
+        """Exit codes of a child that ends and of one that is terminated."""
+        context = multiprocessing.get_context(method)
+        ends = context.Process(target=print, args=("in the child",))
+        waits = context.Process(target=time.sleep, args=(1000,))
+        ends.start()
+        waits.start()
+        ends.join()
+        waits.terminate()
+        waits.join()
+        return [ends.exitcode, waits.exitcode]
 
     def memory(self) -> list[int]:
         """Blocks of the interpreter's allocator in use, and the largest RSS in KiB."""

@@ -1,0 +1,1 @@
+"""As much of PIL as apps/original.py needs."""

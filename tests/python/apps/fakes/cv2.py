@@ -1,0 +1,1 @@
+"""As much of cv2 as apps/original.py needs."""

@@ -1,0 +1,74 @@
+"""The apps of the text that dirty arbiters were first described in, with nothing but the import changed."""
+
+# fmt: off
+from dirty import DirtyApp
+from PIL import Image
+import io
+
+
+class MLApp(DirtyApp):
+    """Dirty application for ML workloads."""
+
+    def __init__(self):
+        self.models = {}
+
+    def init(self):
+        """Called once at dirty worker startup."""
+        # Pre-load commonly used models
+        self.models['default'] = self._load_model('base-model')
+
+    def __call__(self, action, *args, **kwargs):
+        """Dispatch to action methods."""
+        method = getattr(self, action, None)
+        if method is None:
+            raise ValueError(f"Unknown action: {action}")
+        return method(*args, **kwargs)
+
+    def load_model(self, name):
+        """Load a model into memory."""
+        if name not in self.models:
+            self.models[name] = self._load_model(name)
+        return {"loaded": True, "name": name}
+
+    def inference(self, model_name, input_text):
+        """Run inference on loaded model."""
+        model = self.models.get(model_name)
+        if not model:
+            raise ValueError(f"Model not loaded: {model_name}")
+        return model.predict(input_text)
+
+    def _load_model(self, name):
+        import torch
+        model = torch.load(f"models/{name}.pt")
+        return model
+
+    def close(self):
+        """Cleanup on shutdown."""
+        for model in self.models.values():
+            del model
+
+
+class ImageApp(DirtyApp):
+    def init(self):
+        # Pre-import heavy libraries
+        import cv2
+        self.cv2 = cv2
+
+    def resize(self, image_data, width, height):
+        """Resize an image."""
+        img = Image.open(io.BytesIO(image_data))
+        resized = img.resize((width, height))
+        buffer = io.BytesIO()
+        resized.save(buffer, format='PNG')
+        return buffer.getvalue()
+
+    def thumbnail(self, image_data, size=128):
+        """Create a thumbnail."""
+        img = Image.open(io.BytesIO(image_data))
+        img.thumbnail((size, size))
+        buffer = io.BytesIO()
+        img.save(buffer, format='JPEG')
+        return buffer.getvalue()
+
+    def close(self):
+        pass
