@@ -257,7 +257,7 @@ class MemoryLimitTest : public ::testing::Test, public WorkerLauncher::Events {
   void OnListening(WorkerId worker) override { listening_.push_back(worker); }
   void OnExit(WorkerId worker, const ExitStatus& status) override { exits_[worker] = status; }
 
-  void Launch(WorkerId worker, const std::string& script, uint64_t limit) {
+  pid_t Launch(WorkerId worker, const std::string& script, uint64_t limit) {
     PoolSettings pool;
     pool.runtime = WorkerRuntime::kExec;
     pool.command = {"/bin/sh", "-c", script};
@@ -267,7 +267,8 @@ class MemoryLimitTest : public ::testing::Test, public WorkerLauncher::Events {
     spec.id = worker;
     spec.pool = std::make_shared<PoolSettings>(pool);
     absl::StatusOr<pid_t> pid = launcher_->Launch(spec);
-    ASSERT_TRUE(pid.ok()) << pid.status();
+    EXPECT_TRUE(pid.ok()) << pid.status();
+    return pid.value_or(-1);
   }
   ExitStatus WaitForExit(WorkerId worker) {
     EXPECT_TRUE(loop_.RunUntil([&] { return exits_.count(worker) != 0; }));
@@ -298,6 +299,14 @@ TEST_F(MemoryLimitTest, BlamesExactlyTheWorkerThatRanOutOfMemory) {
   launcher_->Kill(1);
   EXPECT_FALSE(WaitForExit(1).out_of_memory);
   EXPECT_EQ(OurGroups(base_), 0u);
+}
+
+TEST_F(MemoryLimitTest, AKillThatComesTooLateTakesNoBlame) {
+  // Its link breaks when it dies, which may be noticed before its death is.
+  pid_t pid = Launch(1, kEatMemory, kLimit);
+  ASSERT_TRUE(IsDeadSoon(pid));
+  launcher_->Kill(1);
+  EXPECT_TRUE(WaitForExit(1).out_of_memory);
 }
 
 TEST_F(MemoryLimitTest, AWorkerWithoutALimitMayHaveMore) {
