@@ -33,12 +33,15 @@
 #include "server/loop/watcher.h"
 #include "server/observe/log.h"
 #include "server/observe/process_title.h"
+#include "server/observe/systemd.h"
 #include "server/rpc/admin.h"
 #include "server/rpc/execute.h"
 #include "server/rpc/health.h"
 #include "server/rpc/listener.h"
+#include "server/rpc/passed_sockets.h"
 #include "server/rpc/reflection.h"
 #include "server/rpc/runtime_dir.h"
+#include "server/supervise/exec_hooks.h"
 #include "server/supervise/grpc_links.h"
 #include "server/supervise/posix_launcher.h"
 #include "server/supervise/workers_directory.h"
@@ -102,14 +105,12 @@ absl::StatusOr<std::optional<gid_t>> FindGroup(const std::string& name) {
 // What the configuration asks for and this version has not: nothing is ignored in silence.
 void WarnOfUnbuilt(const Settings& settings, Logger& log) {
   const HooksSettings& hooks = settings.hooks;
-  if (!hooks.on_dirty_starting.empty() || !hooks.dirty_post_fork.empty() || !hooks.dirty_worker_init.empty() ||
-      !hooks.dirty_worker_exit.empty()) {
-    log.Warning("hooks: not built in this version of dirtyd, ignored");
+  if (!hooks.on_dirty_starting.python.empty() || !hooks.dirty_post_fork.python.empty() ||
+      !hooks.dirty_worker_exit.python.empty()) {
+    log.Warning(
+        "hooks: of Python functions only dirty_worker_init is built in this version of dirtyd; the others fail");
   }
   for (const PoolSettings& pool : settings.pools) {
-    if (pool.runtime == WorkerRuntime::kPython) {
-      log.Warning(absl::StrCat("pool ", pool.name, ": Python apps are not built in this version of dirtyd"));
-    }
     for (const AppSettings& app : pool.apps) {
       if (app.limits.stream_idle_timeout != absl::InfiniteDuration()) {
         log.Warning(absl::StrCat(app.name, ": stream_idle_timeout is not built in this version of dirtyd, ignored"));
@@ -156,17 +157,6 @@ Logger::Options LogOptions(const Settings& settings) {
   return options;
 }
 
-class NoHooks final : public HookRunner {
- public:
-  explicit NoHooks(Poster& poster) : poster_(poster) {}
-  void Run(const HookSettings&, const v1::HookEvent&, absl::Duration, std::function<void(absl::Status)> done) override {
-    poster_.Post([done] { done(absl::OkStatus()); });
-  }
-
- private:
-  Poster& poster_;
-};
-
 class ArbiterHealth final : public HealthSource {
  public:
   explicit ArbiterHealth(const Arbiter& arbiter) : arbiter_(arbiter) {}
@@ -177,7 +167,7 @@ class ArbiterHealth final : public HealthSource {
 };
 
 int Run(const Settings& settings, const CommandLine& command_line, const ConfigContext& context,
-        const std::string& prefix, LogWriter& log) {
+        const std::string& prefix, ServiceEnvironment manager, LogWriter& log) {
   if (!settings.pools.empty() && geteuid() != 0) {
     for (const PoolSettings& pool : settings.pools) {
       if (!pool.user.empty() || !pool.group.empty()) {
@@ -190,8 +180,13 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
       return Fail(kExitCannotStart, status.message());
     }
   }
-  absl::StatusOr<std::unique_ptr<RuntimeDir>> runtime_dir =
-      RuntimeDir::Take(settings.runtime_dir, {settings.socket, settings.admin_socket});
+  absl::StatusOr<PassedSockets> passed =
+      AssignSockets(std::move(manager.descriptors), settings.socket, settings.admin_socket);
+  if (!passed.ok()) return Fail(kExitCannotStart, passed.status().message());
+  std::vector<std::string> own_sockets;
+  if (!passed->client.ok()) own_sockets.push_back(settings.socket);
+  if (!passed->admin.ok()) own_sockets.push_back(settings.admin_socket);
+  absl::StatusOr<std::unique_ptr<RuntimeDir>> runtime_dir = RuntimeDir::Take(settings.runtime_dir, own_sockets);
   if (!runtime_dir.ok()) return Fail(kExitCannotStart, runtime_dir.status().message());
   const PoolSettings& first = settings.pools.front();
   if (absl::Status status = PrepareWorkersDirectory(settings.runtime_dir, first.user, first.group); !status.ok()) {
@@ -220,7 +215,8 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   Listener::ClientSocket client_socket{.path = settings.socket, .mode = settings.socket_mode, .group = *group};
   listener.SetAllowed(settings.allow_uids, settings.allow_gids);
   for (const absl::Status& status :
-       {listener.AddClientSocket(client_socket, builder), listener.AddAdminSocket(settings.admin_socket, builder)}) {
+       {listener.AddClientSocket(client_socket, builder, std::move(passed->client)),
+        listener.AddAdminSocket(settings.admin_socket, builder, std::move(passed->admin))}) {
     if (!status.ok()) return Fail(kExitCannotStart, status.message());
   }
 
@@ -251,7 +247,19 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
                             .max_json_depth = settings.max_json_depth,
                             .arbiter_start_time = absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()),
                         });
-  NoHooks hooks(loop);
+  ExecHooks hooks(
+      {
+          .libexec_folder = absl::StrCat(prefix, "/" DIRTY_LIBEXEC_DIR),
+          .client_socket = settings.socket,
+          .admin_socket = settings.admin_socket,
+          .environment = Environment(),
+          .descriptor_limit = descriptors,
+          .python_command = nullptr,
+          .after_reap = [&] { reap_strangers(); },
+      },
+      watcher, loop, loop.timers(), log);
+  ServiceNotifier notifier(manager);
+  notifier.StartWatchdog(loop.timers());
   std::mt19937_64 random(std::random_device{}());
   std::function<void()> on_changed;
   ConfigReader reader(command_line, context, loop);
@@ -264,8 +272,8 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
                   },
                   {
                       .on_changed = [&on_changed] { on_changed(); },
-                      .on_settled = nullptr,
-                      .on_stopped = [&loop] { loop.Quit(); },
+                      .on_settled = [&notifier] { notifier.Ready(); },
+                      .on_stopped = [&] { hooks.WhenIdle([&loop] { loop.Quit(); }); },
                       .read_settings = [&reader](auto done) { reader.Read(std::move(done)); },
                       .on_settings =
                           [&](const Settings& next) {
@@ -276,7 +284,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
                       .reopen_logs = [&log] { log.Reopen(); },
                   });
   launcher.SetEvents(links.BeforeExits(&arbiter.supervisor()));
-  reap_strangers = [&launcher] { ReapStrangers([&](pid_t pid) { return launcher.Owns(pid); }); };
+  reap_strangers = [&] { ReapStrangers([&](pid_t pid) { return launcher.Owns(pid) || hooks.Owns(pid); }); };
   links.SetEvents(&arbiter.supervisor(), &arbiter.dispatcher());
   ArbiterHealth health_source(arbiter);
   HealthService health(health_source);
@@ -298,9 +306,16 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr) return Fail(kExitCannotStart, "gRPC refused to start the server");
 
+  bool told_reloading = false, told_stopping = false;
   on_changed = [&] {
     SetProcessTitle(arbiter.Title());
     health.Changed();
+    notifier.Status(arbiter.Title());
+    if (arbiter.shutting_down()) {
+      if (!std::exchange(told_stopping, true)) notifier.Stopping();
+    } else if (std::exchange(told_reloading, arbiter.reloading()) != arbiter.reloading()) {
+      arbiter.reloading() ? notifier.Reloading() : notifier.ReloadDone();
+    }
   };
   ProcessSignals signals(watcher, loop, [&](int signal) {
     switch (signal) {
@@ -333,8 +348,28 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   reflection.Start(loop);
   arbiter_service.Start(loop);
   admin_service.Start(loop);
-  listener.Start();
-  arbiter.Start(settings);
+  auto start = [&] {
+    listener.Start();
+    arbiter.Start(settings);
+  };
+  int exit_code = 0;
+  if (const HookSettings& hook = settings.hooks.on_dirty_starting; !hook.empty()) {
+    v1::HookEvent event;
+    event.set_hook("on_dirty_starting");
+    event.set_arbiter_pid(getpid());
+    event.set_version(DIRTY_VERSION);
+    for (const PoolSettings& pool : settings.pools) {
+      for (const AppSettings& app : pool.apps) event.add_apps(app.name);
+    }
+    hooks.Run(hook, event, settings.hook_timeout, [&](const absl::Status& status) {
+      if (arbiter.shutting_down()) return;
+      if (status.ok()) return start();
+      exit_code = kExitCannotStart;
+      arbiter.Shutdown(true, "hook on_dirty_starting failed");
+    });
+  } else {
+    start();
+  }
   loop.Run();
 
   // Down again. Connections are cut first where a client does not take its answer: gRPC would wait for it.
@@ -358,12 +393,13 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   reader.Join();
   loop.Drain();
   runtime_dir->reset();
-  return 0;
+  return exit_code;
 }
 
 int Main(int argc, char** argv) {
   // Debian's abseil is built with its deadlock detector on: microseconds on every lock.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+  ServiceEnvironment service = TakeServiceEnvironment();
   absl::StatusOr<CommandLine> command_line = ParseCommandLine({argv + 1, argv + argc});
   if (!command_line.ok()) return Fail(kExitUsage, command_line.status().message());
   switch (command_line->action) {
@@ -391,7 +427,7 @@ int Main(int argc, char** argv) {
   grpc_init();
   absl::StatusOr<std::unique_ptr<LogWriter>> log = MakeLogger(LogOptions(loaded->settings));
   if (!log.ok()) return Fail(kExitCannotStart, log.status().message());
-  return Run(loaded->settings, *command_line, context, prefix, **log);
+  return Run(loaded->settings, *command_line, context, prefix, std::move(service), **log);
 }
 
 }  // namespace
