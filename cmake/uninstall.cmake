@@ -22,6 +22,7 @@ endforeach()
 list(REMOVE_DUPLICATES folders)
 list(SORT folders ORDER DESCENDING)
 foreach(folder IN LISTS folders)
+  file(REMOVE_RECURSE ${folder}/__pycache__) # what Python made of installed modules
   file(GLOB left LIST_DIRECTORIES true ${folder}/* ${folder}/.*)
   if(IS_DIRECTORY ${folder} AND NOT left)
     file(REMOVE_RECURSE ${folder})

@@ -1,4 +1,4 @@
-// Owning references to Python objects, and leave to run Python. Include it before anything of the standard library.
+// Owning references to Python objects, and leave to run Python.
 #pragma once
 
 #define PY_SSIZE_T_CLEAN

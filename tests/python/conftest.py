@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import queue
 import re
 import signal
 import subprocess
@@ -107,7 +106,9 @@ class Dirtyd:
         """To its client socket."""
         if self._channel is None:
             options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-            self._channel = grpc.insecure_channel(f"unix:{self.socket}", options=[*options, ("grpc.max_metadata_size", 1 << 16)])
+            self._channel = grpc.insecure_channel(
+                f"unix:{self.socket}", options=[*options, ("grpc.max_metadata_size", 1 << 16)]
+            )
         return self._channel
 
     def begin(self, app: str, action: str, *args: Any, attachments: tuple[bytes, ...] = (), kwargs: Any = None,

@@ -66,7 +66,10 @@ def test_init_and_close_run_once_also_asynchronous_ones(dirtyd: Dirtyd) -> None:
 @pytest.mark.parametrize(
     ("app", "told"),
     [
-        ("shapez:Base", ["ModuleNotFoundError: No module named 'shapez'", "add the folder that holds it to pythonpath"]),
+        (
+            "shapez:Base",
+            ["ModuleNotFoundError: No module named 'shapez'", "add the folder that holds it to pythonpath"],
+        ),
         ("shapes.sub:Base", ["No module named 'shapes.sub'"]),
         ("shapes:Bass", ["has no class 'Bass'; did you mean 'Base'?", "shapes.py"]),
         ("shapes:function", ["shapes:function is a function, and an app is a class"]),

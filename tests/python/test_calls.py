@@ -98,7 +98,9 @@ def test_a_held_gil_holds_nothing_else_up(dirtyd: Dirtyd) -> None:
     holding = dirtyd.begin(APP, "hold_gil", 3)
     dirtyd.wait_for_line("holding")
     running = dirtyd.wait_for_status(
-        lambda status: [call for worker in status["workers"] for call in worker["running"] if call["action"] == "hold_gil"]
+        lambda status: [
+            call for worker in status["workers"] for call in worker["running"] if call["action"] == "hold_gil"
+        ]
     )
     assert running[0]["elapsed"] not in ("", "0s")
     start = time.monotonic()

@@ -131,7 +131,7 @@ def test_arguments_become_python(shared: Dirtyd, args: str, expected: str) -> No
         ("[1,]", "args is not JSON: invalid literal at byte 4"),
         ("[1 2]", "args is not JSON: expected ',' or ']' at byte 4"),
         ('[{"a" 1}]', "args is not JSON: expected ':' at byte 7"),
-        ('[{1: 2}]', "args is not JSON: expected a key in quotes at byte 3"),
+        ("[{1: 2}]", "args is not JSON: expected a key in quotes at byte 3"),
         ('["abc', "args is not JSON: unexpected end of input at byte 6"),
         ("[01]", "args is not JSON: invalid number (leading zero) at byte 3"),
         ("[1.]", "args is not JSON: invalid number at byte 4"),

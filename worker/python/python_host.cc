@@ -246,12 +246,7 @@ class PythonHost::Attempt {
 };
 
 PythonHost::PythonHost(Object apps, Object cancelled)
-    : apps_(std::move(apps)),
-      cancelled_(std::move(cancelled)),
-      version_(absl::StrCat(PY_MAJOR_VERSION, ".", PY_MINOR_VERSION, ".", PY_MICRO_VERSION)),
-      interrupter_([this] { RunInterruptions(); }) {
-  if (const char* running = Py_GetVersion()) version_ = std::string(running, std::string(running).find(' '));
-}
+    : apps_(std::move(apps)), cancelled_(std::move(cancelled)), interrupter_([this] { RunInterruptions(); }) {}
 
 PythonHost::~PythonHost() {
   {
@@ -267,7 +262,10 @@ PythonHost::~PythonHost() {
 
 int PythonHost::StackDumpSignal() { return SIGRTMIN + 8; }
 
-std::string PythonHost::Describe() const { return absl::StrCat("python/", version_); }
+std::string PythonHost::Describe() const {
+  absl::string_view version = Py_GetVersion();  // "3.11.2 (main, ...) [GCC ...]"
+  return absl::StrCat("python/", version.substr(0, version.find(' ')));
+}
 
 void PythonHost::Configure(const v1::WorkerConfig& config) {
   WithGil gil;

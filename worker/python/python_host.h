@@ -55,7 +55,6 @@ class PythonHost final : public AppHost {
   void Interrupt(uint64_t call);
 
   Object apps_, cancelled_;
-  std::string version_;
 
   // Guarded by the GIL.
   absl::flat_hash_map<std::string, Object> callables_;

@@ -81,8 +81,7 @@ class Calls(DirtyApp):
 
     def count(self, to: int) -> Iterator[int]:
         try:
-            for i in range(to):
-                yield i
+            yield from range(to)
         finally:
             self.seen.append("count ended")
             print("count ended", flush=True)

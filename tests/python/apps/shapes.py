@@ -154,7 +154,9 @@ instance = Duck()
 
 
 def worker_init(worker: Any) -> None:
-    print(f"hook: {worker.pid == os.getpid()} {worker.id} {worker.age} {worker.index} {worker.pool} {sorted(worker.apps)}")
+    print(
+        f"hook: {worker.pid == os.getpid()} {worker.id} {worker.age} {worker.index} {worker.pool} {sorted(worker.apps)}"
+    )
 
 
 def worker_init_fails(worker: Any) -> None:

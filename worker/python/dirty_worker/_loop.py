@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import AsyncIterator, Awaitable, Coroutine
@@ -126,10 +127,8 @@ class Stream:
             return
         self._ended = True
         self._task.cancel()
-        try:
+        with contextlib.suppress(BaseException):
             self._task.result()
-        except BaseException:
-            pass
 
     def _want(self) -> None:
         self._wanted = True
