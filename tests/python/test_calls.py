@@ -77,6 +77,17 @@ def test_a_cancellation_never_hits_the_next_call(dirtyd: Dirtyd) -> None:
     assert len(dirtyd.status()["exits"]) == 0
 
 
+def test_what_could_not_be_interrupted_in_time_leaves_nothing_to_the_next_call(dirtyd: Dirtyd) -> None:
+    dirtyd.ready({"apps": [APP, "calls:Derive"], "timeout": "120s"})
+    for round_ in range(3):
+        call = dirtyd.begin("calls:Derive", "sha256", {"$attachment": 0}, {"$attachment": 0}, 2_000_000,
+                            attachments=(b"salt",))  # fmt: skip
+        dirtyd.wait_for_status(lambda status: status["workers"][0]["running"])
+        call.cancel()
+        assert dirtyd.call(APP, "echo", round_) == [[round_], {}]
+        assert dirtyd.fails(APP, "fail", "x").exception_type == "ValueError"
+
+
 def test_what_cannot_be_interrupted_is_killed_with_its_stack_in_the_log(dirtyd: Dirtyd) -> None:
     dirtyd.ready({"apps": [APP], "timeout": "1s", "kill_after": "500ms"})
     assert dirtyd.fails(APP, "hold_gil", 60).reason == pb().REASON_TIMEOUT

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import subprocess
 import sys
+import sysconfig
 
-from conftest import Dirtyd, pb, values_of
+from conftest import ROOT, Dirtyd, pb, values_of
 
 INTERPRETERS = [name for name in os.environ.get("DIRTY_PYTHONS_BUILT", "").split(":") if name] or [sys.executable]
 
@@ -44,3 +46,28 @@ def test_every_interpreter_runs_every_kind_of_call(dirtyd: Dirtyd) -> None:
             "CancelledError", "DirtyCancelledError", "count ended", "count_async ended"
         ]  # fmt: skip
     assert dirtyd.status()["exits"] == []
+
+
+def find_pythons(*named: str) -> subprocess.CompletedProcess[str]:
+    """What the build would find."""
+    command = [sys.executable, str(ROOT / "python_extension" / "find_pythons.py"), *named]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_build_finds_each_abi_once() -> None:
+    found = [line.split("|") for line in find_pythons().stdout.splitlines()]
+    suffixes = [suffix for _, suffix, _, _ in found]
+    assert sysconfig.get_config_var("EXT_SUFFIX") in suffixes
+    assert len(set(suffixes)) == len(suffixes)
+    assert all((pathlib.Path(include) / "Python.h").exists() for _, _, include, _ in found)
+
+
+def test_an_interpreter_that_is_named_and_does_not_fit_is_an_error(tmp_path: pathlib.Path) -> None:
+    old = tmp_path / "old-python"
+    old.write_text("#!/bin/sh\necho 'is CPython 3.8.1: CPython 3.9 or newer is needed|3.8.1|.so|/include|old'\n")
+    old.chmod(0o755)
+    ran = find_pythons(str(old))
+    assert ran.returncode == 1
+    assert ran.stderr == f"{old} is CPython 3.8.1: CPython 3.9 or newer is needed\n"
+    ran = find_pythons("/nowhere/python3")
+    assert ran.returncode == 1 and "No such file" in ran.stderr
