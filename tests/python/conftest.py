@@ -187,6 +187,7 @@ class Dirtyd:
             self.process.kill()
             raise
         self.wait_for_line("<the end>")
+        assert "exited with 99" not in self.log(), "a sanitizer found something in a worker"
         return code
 
 
