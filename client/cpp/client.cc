@@ -2,20 +2,17 @@
 
 #include <absl/strings/str_cat.h>
 
-#include <algorithm>
 #include <cmath>
 #include <utility>
 
-#include "client/cpp/transport.h"
+#include "client/cpp/core.h"
 
 namespace dirty::client {
 namespace {
 
 using internal::Outgoing;
-using std::chrono::nanoseconds;
 
 constexpr char kAttachmentKey[] = "$attachment";
-constexpr nanoseconds kLongest = std::chrono::hours(24 * 365 * 10);  // as good as for ever, and safe to add to a clock
 
 // Fills in what an error that was made on the way does not know.
 Error Named(Error error, const std::string& app, const std::string& action) {
@@ -108,6 +105,7 @@ class FailedReader : public internal::ChunkReader {
  public:
   explicit FailedReader(Error error) : error_(std::move(error)) {}
   std::optional<RawChunk> Read() override { return std::nullopt; }
+  bool Ready(std::function<void()>) override { return true; }
   std::optional<Error>& error() override { return error_; }
   void Cancel() override {}
 
@@ -115,20 +113,23 @@ class FailedReader : public internal::ChunkReader {
   std::optional<Error> error_;
 };
 
-// Adds to a stream's error what the transport does not know.
+// Adds to a stream's error what the transport does not know, and keeps the transport.
 class NamedReader : public internal::ChunkReader {
  public:
-  NamedReader(std::unique_ptr<ChunkReader> reader, std::string app, std::string action)
-      : reader_(std::move(reader)), app_(std::move(app)), action_(std::move(action)) {}
+  NamedReader(std::shared_ptr<internal::Core> core, std::unique_ptr<ChunkReader> reader, std::string app,
+              std::string action)
+      : core_(std::move(core)), reader_(std::move(reader)), app_(std::move(app)), action_(std::move(action)) {}
   std::optional<RawChunk> Read() override {
     std::optional<RawChunk> chunk = reader_->Read();
     if (!chunk && error()) error() = Named(*std::move(error()), app_, action_);
     return chunk;
   }
+  bool Ready(std::function<void()> wake) override { return reader_->Ready(std::move(wake)); }
   std::optional<Error>& error() override { return reader_->error(); }
   void Cancel() override { reader_->Cancel(); }
 
  private:
+  const std::shared_ptr<internal::Core> core_;
   const std::unique_ptr<ChunkReader> reader_;
   const std::string app_, action_;
 };
@@ -139,49 +140,6 @@ class NoCall : public internal::Cancellable {
 };
 
 }  // namespace
-
-namespace internal {
-
-// What the copies of a client share.
-class Core {
- public:
-  explicit Core(Options options) : options_(Bounded(std::move(options))), transport_(MakeUnaryTransport(options_)) {}
-
-  Transport& transport() { return *transport_; }
-
-  // Everything that can be refused before anything is sent.
-  Outcome<Outgoing> Prepare(const std::string& app, const std::string& action, Encoded encoded,
-                            CallOptions options) const {
-    Outgoing call;
-    if (options.timeout && *options.timeout <= nanoseconds(0)) return Invalid("timeout must be positive");
-    if (options.timeout && *options.timeout < kLongest) call.timeout = options.timeout;
-    call.stop = std::move(options.stop);
-    call.request.set_app(app);
-    call.request.set_action(action);
-    call.request.set_args(std::move(encoded.args));
-    call.request.set_kwargs(std::move(encoded.kwargs));
-    for (std::string& attachment : options.attachments) call.request.add_attachments(std::move(attachment));
-    call.request.set_request_id(std::move(options.request_id));
-    const std::size_t size = call.request.ByteSizeLong();
-    if (options_.max_message_size != 0 && size > options_.max_message_size) {
-      return Error{
-          .reason = Reason::kTooLarge,
-          .message = absl::StrCat("the request has ", size, " bytes, max_message_size is ", options_.max_message_size)};
-    }
-    return call;
-  }
-
- private:
-  static Options Bounded(Options options) {
-    options.connect_timeout = std::clamp(options.connect_timeout, nanoseconds(0), kLongest);
-    return options;
-  }
-
-  const Options options_;
-  const std::unique_ptr<Transport> transport_;
-};
-
-}  // namespace internal
 
 std::string_view ReasonName(Reason reason) {
   switch (reason) {
@@ -256,16 +214,21 @@ std::optional<Chunk> Stream::Next() {
   return std::nullopt;
 }
 
+bool Stream::Ready(std::function<void()> wake) { return reader_->Ready(std::move(wake)); }
+
 const std::optional<Error>& Stream::error() const { return reader_->error(); }
 void Stream::Cancel() const { reader_->Cancel(); }
 
 Client::Client(Options options) : core_(std::make_shared<internal::Core>(std::move(options))) {}
 
+bool Client::Suspend(std::chrono::nanoseconds patience) const { return core_->Suspend(patience); }
+void Client::Resume() const { core_->Resume(); }
+
 RawResult Client::ExecuteRaw(std::string app, std::string action, std::string args, std::string kwargs,
                              CallOptions options) const {
-  Outcome<Outgoing> call = core_->Prepare(app, action, {std::move(args), std::move(kwargs)}, std::move(options));
+  Outcome<Outgoing> call = core_->Prepare(app, action, std::move(args), std::move(kwargs), std::move(options));
   if (!call.ok()) return Named(std::move(call).error(), app, action);
-  RawResult result = core_->transport().Execute(*std::move(call));
+  RawResult result = core_->Execute(*std::move(call));
   if (!result.ok()) return Named(std::move(result).error(), app, action);
   return result;
 }
@@ -286,7 +249,7 @@ RawCall Client::ExecuteRawAsync(std::string app, std::string action, std::string
     future = promise->get_future();
     done = [promise](RawResult result) { promise->set_value(std::move(result)); };
   }
-  Outcome<Outgoing> call = core_->Prepare(app, action, {std::move(args), std::move(kwargs)}, std::move(options));
+  Outcome<Outgoing> call = core_->Prepare(app, action, std::move(args), std::move(kwargs), std::move(options));
   if (!call.ok()) {
     done(Named(std::move(call).error(), app, action));
     return RawCall(std::make_shared<NoCall>(), std::move(future));
@@ -295,7 +258,7 @@ RawCall Client::ExecuteRawAsync(std::string app, std::string action, std::string
     if (!result.ok()) return done(Named(std::move(result).error(), app, action));
     done(std::move(result));
   };
-  return RawCall(core_->transport().Start(*std::move(call), std::move(named)), std::move(future));
+  return RawCall(core_->Start(*std::move(call), std::move(named)), std::move(future));
 }
 
 Call Client::ExecuteAsync(std::string app, std::string action, const Json& args, const Json& kwargs,
@@ -319,9 +282,9 @@ Call Client::ExecuteAsync(std::string app, std::string action, const Json& args,
 
 Stream Client::ExecuteStreamRaw(std::string app, std::string action, std::string args, std::string kwargs,
                                 CallOptions options) const {
-  Outcome<Outgoing> call = core_->Prepare(app, action, {std::move(args), std::move(kwargs)}, std::move(options));
+  Outcome<Outgoing> call = core_->Prepare(app, action, std::move(args), std::move(kwargs), std::move(options));
   if (!call.ok()) return Stream(std::make_unique<FailedReader>(Named(std::move(call).error(), app, action)));
-  return Stream(std::make_unique<NamedReader>(core_->transport().Open(*std::move(call)), app, action));
+  return Stream(std::make_unique<NamedReader>(core_, core_->Open(*std::move(call)), app, action));
 }
 
 Stream Client::ExecuteStream(std::string app, std::string action, const Json& args, const Json& kwargs,

@@ -2,7 +2,6 @@
 
 #include <absl/strings/str_cat.h>
 #include <fcntl.h>
-#include <grpc/grpc.h>
 #include <grpcpp/create_channel_posix.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -23,9 +22,6 @@ constexpr milliseconds kLongestBackoffIfRefused{1000};  // each attempt costs di
 constexpr milliseconds kGreetingSlice{50};
 
 std::shared_ptr<grpc::Channel> MakeChannel(int fd) {
-  // gRPC's own shutdown, which comes with the last channel, waits up to 10 s for a poller that large writes start. So
-  // it is left to the end of the process.
-  [[maybe_unused]] static const bool kept = (grpc_init(), true);
   grpc::ChannelArguments args;
   args.SetMaxReceiveMessageSize(-1);                  // the arbiter limits results
   args.SetMaxSendMessageSize(-1);                     // checked before, with a better error
@@ -44,6 +40,12 @@ Connection::Connection(std::string path, UniqueFd fd)
       probe_(fcntl(fd.get(), F_DUPFD_CLOEXEC, 3)),
       channel_(MakeChannel(fd.release())),
       arbiter_(v1::Arbiter::NewStub(channel_)) {}
+
+// Large writes start a poller in gRPC, for 10 s or until something happens, and gRPC's own shutdown waits for it. So
+// something happens.
+Connection::~Connection() {
+  if (probe_) shutdown(probe_.get(), SHUT_RDWR);
+}
 
 bool Connection::Alive() const { return probe_ && !HungUp(probe_.get()); }
 
@@ -96,7 +98,7 @@ std::shared_ptr<Connection> Connector::TryGet() {
   if (auto connection = Current(); connection != nullptr) return connection;
   std::lock_guard attempting(attempt_mutex_);
   if (auto connection = Current(); connection != nullptr) return connection;
-  if (Clock::now() < NextAttempt()) return nullptr;
+  if (closed() || Clock::now() < NextAttempt()) return nullptr;
   for (Place& place : places_) {
     if (auto connection = Attempt(place); connection != nullptr) {
       Succeeded(std::move(place), connection);
@@ -129,7 +131,7 @@ void Connector::Failed() {
     refused |= place.refused;
   }
   std::lock_guard lock(mutex_);
-  failure_ = std::move(failure);
+  if (!closed_) failure_ = std::move(failure);
   next_attempt_ = Clock::now() + (silent ? milliseconds(0) : backoff_);
   backoff_ = std::min(backoff_ * 2, refused ? kLongestBackoffIfRefused : kLongestBackoff);
 }
@@ -138,11 +140,25 @@ Outcome<std::shared_ptr<Connection>> Connector::Get(Clock::time_point deadline, 
   for (;;) {
     if (auto connection = TryGet(); connection != nullptr) return connection;
     if (stop.stop_requested()) return CancelledUnsent();
-    if (Clock::now() >= deadline) return Failure();
+    if (closed() || Clock::now() >= deadline) return Failure();
     std::unique_lock lock(mutex_);
     const Clock::time_point until = std::min(next_attempt_, deadline);  // a copy: it is read without the lock
-    changed_.wait_until(lock, stop, until, [this] { return current_ != nullptr; });
+    changed_.wait_until(lock, stop, until, [this] { return current_ != nullptr || closed_; });
   }
+}
+
+void Connector::Close(const std::string& why) {
+  {
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+    failure_ = why;
+  }
+  changed_.notify_all();
+}
+
+bool Connector::closed() const {
+  std::lock_guard lock(mutex_);
+  return closed_;
 }
 
 Error Connector::Failure() const {

@@ -24,6 +24,7 @@ using Clock = std::chrono::steady_clock;
 class Connection {
  public:
   Connection(std::string path, UniqueFd fd);
+  ~Connection();
 
   bool Alive() const;
 
@@ -67,6 +68,10 @@ class Connector {
   // When TryGet attempts again.
   Clock::time_point NextAttempt() const;
 
+  // No more connections: Get fails at once, and says `why`.
+  void Close(const std::string& why);
+  bool closed() const;
+
  private:
   struct Place {
     std::string path;
@@ -89,6 +94,7 @@ class Connector {
   // Guarded by mutex_:
   std::shared_ptr<Connection> current_;
   std::string failure_ = "not tried yet";
+  bool closed_ = false;
   Clock::time_point next_attempt_{};
 };
 

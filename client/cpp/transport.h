@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <stop_token>
+#include <string>
 
 #include "dirty/client.h"
 #include "dirty/v1/call.pb.h"
@@ -18,7 +19,11 @@ struct Outgoing {
   std::optional<std::chrono::nanoseconds> timeout;
   std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
   std::stop_token stop;
+  std::function<bool()> interrupted;
 };
+
+// How often a thread that waits for a call asks `interrupted`.
+inline constexpr std::chrono::milliseconds kInterruptedEvery{50};
 
 // A call in flight. Cancel may be called from any thread, at any time, and does nothing once the call has ended.
 class Cancellable {
@@ -27,11 +32,15 @@ class Cancellable {
   virtual void Cancel() = 0;
 };
 
-// A streaming call in flight. One thread reads; its end cancels the call.
+// A streaming call in flight. One thread reads; its end cancels the call, and waits for nothing.
 class ChunkReader : public Cancellable {
  public:
   // Waits for the next value; empty at the end.
   virtual std::optional<RawChunk> Read() = 0;
+
+  // Whether Read would not wait. If it would, `wake` runs once as soon as that changes, on a thread of the
+  // transport's; it must not block.
+  virtual bool Ready(std::function<void()> wake) = 0;
 
   // Why Read came to an end; empty if the stream was complete, or goes on. Mutable: the client adds what it knows.
   virtual std::optional<Error>& error() = 0;
@@ -48,11 +57,15 @@ class Transport {
   // `done` runs exactly once, on a thread of the transport or before this returns.
   virtual std::shared_ptr<Cancellable> Start(Outgoing call, std::function<void(RawResult)> done) = 0;
 
-  // Waits for the connection, not for the first value.
+  // Waits for nothing.
   virtual std::unique_ptr<ChunkReader> Open(Outgoing call) = 0;
+
+  // Ends what is in flight with kOutcomeUnknown, what waits for a connection with kConnection, and says `why`. The last
+  // thing before the end.
+  virtual void Cut(const std::string& why) = 0;
 };
 
-// One RPC a call, on one connection. Nothing is connected, and gRPC not touched, before the first call.
+// One RPC a call, on one connection. Holds gRPC initialised.
 std::unique_ptr<Transport> MakeUnaryTransport(const Options& options);
 
 }  // namespace dirty::client::internal

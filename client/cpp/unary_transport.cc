@@ -1,58 +1,45 @@
+#include <grpc/grpc.h>
 #include <grpcpp/client_context.h>
+#include <grpcpp/completion_queue.h>
+#include <grpcpp/support/async_unary_call.h>
 
 #include <memory>
 #include <mutex>
+#include <set>
 #include <utility>
 
 #include "client/cpp/async_runner.h"
 #include "client/cpp/connection.h"
 #include "client/cpp/errors.h"
+#include "client/cpp/operation.h"
 #include "client/cpp/socket.h"
 #include "client/cpp/transport.h"
 
 namespace dirty::client::internal {
 namespace {
 
-// A server-streaming RPC, or why there is none.
-class UnaryChunkReader : public ChunkReader {
+// gRPC, as long as this lives: to take it down and up again costs more than a call.
+class GrpcHold {
  public:
-  UnaryChunkReader(Outgoing call, Outcome<std::shared_ptr<Connection>> connection)
-      : call_(std::move(call)), on_stop_(call_.stop, [this] { context_.TryCancel(); }) {
-    if (!connection.ok()) {
-      error_ = std::move(connection).error();
-      return;
-    }
-    connection_ = *std::move(connection);
-    SetLimits(call_, context_);
-    reader_ = connection_->arbiter().ExecuteStream(&context_, call_.request);
-  }
+  GrpcHold() { grpc_init(); }
+  ~GrpcHold() { grpc_shutdown(); }
+  GrpcHold(const GrpcHold&) = delete;
+  GrpcHold& operator=(const GrpcHold&) = delete;
+};
 
-  ~UnaryChunkReader() override {
-    context_.TryCancel();
-    while (Read()) {
-    }
-  }
+// The caller's end of a stream.
+class StreamReader : public ChunkReader {
+ public:
+  explicit StreamReader(std::shared_ptr<AsyncStream> stream) : stream_(std::move(stream)) {}
+  ~StreamReader() override { stream_->Cancel(); }
 
-  std::optional<RawChunk> Read() override {
-    if (reader_ == nullptr) return std::nullopt;
-    v1::Chunk chunk;
-    if (reader_->Read(&chunk)) return FromProto(std::move(chunk));
-    const grpc::Status status = reader_->Finish();
-    reader_ = nullptr;
-    if (!status.ok()) error_ = CallError(status, *connection_, call_.timeout);
-    return std::nullopt;
-  }
-
-  std::optional<Error>& error() override { return error_; }
-  void Cancel() override { context_.TryCancel(); }
+  std::optional<RawChunk> Read() override { return stream_->Read(); }
+  bool Ready(std::function<void()> wake) override { return stream_->Ready(std::move(wake)); }
+  std::optional<Error>& error() override { return stream_->error(); }
+  void Cancel() override { stream_->Cancel(); }
 
  private:
-  Outgoing call_;
-  grpc::ClientContext context_;
-  std::shared_ptr<Connection> connection_;
-  std::unique_ptr<grpc::ClientReader<v1::Chunk>> reader_;  // null: ended
-  std::optional<Error> error_;
-  std::stop_callback<std::function<void()>> on_stop_;
+  const std::shared_ptr<AsyncStream> stream_;
 };
 
 class UnaryTransport : public Transport {
@@ -66,32 +53,110 @@ class UnaryTransport : public Transport {
   }
 
   RawResult Execute(Outgoing call) override {
-    Outcome<std::shared_ptr<Connection>> connection = connector_->Get(ConnectBy(call, connect_timeout_), call.stop);
+    Waiting waiting(*this);
+    Outcome<std::shared_ptr<Connection>> connection = Connect(call);
     if (!connection.ok()) return std::move(connection).error();
-    grpc::ClientContext context;
-    SetLimits(call, context);
-    std::stop_callback on_stop(call.stop, [&context] { context.TryCancel(); });
+    SetLimits(call, waiting.context);
+    std::stop_callback on_stop(call.stop, [&waiting] { waiting.context.TryCancel(); });
     v1::ExecuteResponse response;
-    const grpc::Status status = (*connection)->arbiter().Execute(&context, call.request, &response);
-    if (!status.ok()) return CallError(status, **connection, call.timeout);
-    return FromProto(std::move(response));
+    const grpc::Status status = call.interrupted
+                                    ? ExecuteInterruptibly(call, **connection, waiting.context, response)
+                                    : (*connection)->arbiter().Execute(&waiting.context, call.request, &response);
+    if (status.ok()) return FromProto(std::move(response));
+    return CallError(status, **connection, call.timeout, waiting.CutBecause());
   }
 
   std::shared_ptr<Cancellable> Start(Outgoing call, std::function<void(RawResult)> done) override {
-    std::call_once(runner_made_, [this] { runner_ = std::make_shared<AsyncRunner>(connector_, connect_timeout_); });
-    return runner_->Start(std::move(call), std::move(done));
+    const std::shared_ptr<AsyncRunner> runner = Runner();
+    auto started = std::make_shared<AsyncCall>(runner, std::move(call), std::move(done));
+    runner->Start(started);
+    return started;
   }
 
   std::unique_ptr<ChunkReader> Open(Outgoing call) override {
-    auto connection = connector_->Get(ConnectBy(call, connect_timeout_), call.stop);
-    return std::make_unique<UnaryChunkReader>(std::move(call), std::move(connection));
+    const std::shared_ptr<AsyncRunner> runner = Runner();
+    auto started = std::make_shared<AsyncStream>(runner, std::move(call));
+    runner->Start(started);
+    return std::make_unique<StreamReader>(std::move(started));
+  }
+
+  void Cut(const std::string& why) override {
+    connector_->Close(why);
+    std::shared_ptr<AsyncRunner> runner;
+    {
+      std::lock_guard lock(mutex_);
+      cut_ = why;
+      for (Waiting* waiting : waiting_) waiting->context.TryCancel();
+      runner = runner_;
+    }
+    if (runner != nullptr) runner->Cut(why);
   }
 
  private:
+  // A thread in Execute.
+  struct Waiting {
+    explicit Waiting(UnaryTransport& transport) : owner(transport) {
+      std::lock_guard lock(owner.mutex_);
+      owner.waiting_.insert(this);
+    }
+    ~Waiting() {
+      std::lock_guard lock(owner.mutex_);
+      owner.waiting_.erase(this);
+    }
+    std::string CutBecause() const {
+      std::lock_guard lock(owner.mutex_);
+      return owner.cut_;
+    }
+
+    UnaryTransport& owner;
+    grpc::ClientContext context;
+  };
+
+  Outcome<std::shared_ptr<Connection>> Connect(const Outgoing& call) {
+    const Clock::time_point until = ConnectBy(call, connect_timeout_);
+    if (!call.interrupted) return connector_->Get(until, call.stop);
+    for (;;) {
+      const Clock::time_point ask = std::min(until, Clock::now() + kInterruptedEvery);
+      auto connection = connector_->Get(ask, call.stop);
+      if (connection.ok() || connection.error().reason != Reason::kConnection || ask == until) return connection;
+      if (connector_->closed()) return connection;
+      if (call.interrupted()) return CancelledUnsent();
+    }
+  }
+
+  // As the generated Execute does, with a look around now and then.
+  static grpc::Status ExecuteInterruptibly(const Outgoing& call, const Connection& connection,
+                                           grpc::ClientContext& context, v1::ExecuteResponse& response) {
+    grpc::CompletionQueue queue;
+    auto reader = connection.arbiter().AsyncExecute(&context, call.request, &queue);
+    grpc::Status status;
+    reader->Finish(&response, &status, nullptr);
+    void* tag = nullptr;
+    bool ok = false;
+    while (queue.AsyncNext(&tag, &ok, std::chrono::system_clock::now() + kInterruptedEvery) ==
+           grpc::CompletionQueue::TIMEOUT) {
+      if (call.interrupted()) context.TryCancel();
+    }
+    queue.Shutdown();
+    while (queue.Next(&tag, &ok)) {
+    }
+    return status;
+  }
+
+  std::shared_ptr<AsyncRunner> Runner() {
+    std::lock_guard lock(mutex_);
+    if (runner_ == nullptr) runner_ = std::make_shared<AsyncRunner>(connector_, connect_timeout_);
+    return runner_;
+  }
+
+  const GrpcHold hold_;
   const std::chrono::nanoseconds connect_timeout_;
   const std::shared_ptr<Connector> connector_;
-  std::once_flag runner_made_;
+  std::mutex mutex_;
+  // Guarded by mutex_:
   std::shared_ptr<AsyncRunner> runner_;
+  std::set<Waiting*> waiting_;
+  std::string cut_;
 };
 
 }  // namespace

@@ -71,6 +71,10 @@ class Stream {
   std::optional<Chunk> Next();
   std::optional<RawChunk> NextRaw();
 
+  // Whether Next would not wait. If it would, `wake` runs once, as soon as that changes, on a thread of the client's;
+  // it must not block or throw.
+  bool Ready(std::function<void()> wake);
+
   // Why the stream ended. Empty: it has not ended, or was complete.
   const std::optional<Error>& error() const;
 
@@ -93,7 +97,7 @@ class Stream {
 // that may have started is never sent again. Thread-safe: keep one and use it from every thread. Nothing is thrown.
 // When the last copy goes, calls in flight are cancelled and their callbacks have run.
 //
-// A process that forks loses its connections: make a client after the fork, not before.
+// gRPC does not survive a fork: make a client after the fork, not before, or suspend every client while it forks.
 class Client {
  public:
   explicit Client(Options options = {});
@@ -120,6 +124,15 @@ class Client {
                        const Json& kwargs = Json::object(), CallOptions options = {}) const;
   Stream ExecuteStreamRaw(std::string app, std::string action, std::string args, std::string kwargs,
                           CallOptions options = {}) const;
+
+  // For a process that forks: in the thread that forks, Suspend before it and Resume after it, in parent and child.
+  //
+  // Lets go of the connection, the threads and gRPC; the next call makes them again. Calls that start meanwhile wait
+  // for Resume, so no callback may start one. Calls in flight get `patience` to end; then they, and streams at once,
+  // end with kOutcomeUnknown, or with kConnection if they have no connection yet. False: gRPC is still in use, by a
+  // call that did not end within 5 s more, for whatever reason; then the child must not use any client.
+  bool Suspend(std::chrono::nanoseconds patience) const;
+  void Resume() const;
 
  private:
   std::shared_ptr<internal::Core> core_;

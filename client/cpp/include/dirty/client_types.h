@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <stdexcept>
@@ -143,6 +144,9 @@ struct CallOptions {
 
   // Cancels the call when a stop is requested, from any thread.
   std::stop_token stop = {};
+
+  // Asked about every 50 ms by a thread that waits in Execute, ExecuteRaw, Next or NextRaw: true cancels the call.
+  std::function<bool()> interrupted = {};
 };
 
 // The reference to CallOptions::attachments[number], for use anywhere in the arguments.

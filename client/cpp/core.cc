@@ -1,0 +1,120 @@
+#include "client/cpp/core.h"
+
+#include <absl/strings/str_cat.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace dirty::client::internal {
+namespace {
+
+using std::chrono::nanoseconds;
+
+constexpr nanoseconds kLongest = std::chrono::hours(24 * 365 * 10);  // as good as for ever, and safe to add to a clock
+constexpr std::chrono::seconds kCutTime{5};  // for calls that were cut to come back; they take milliseconds
+constexpr char kForked[] = "the process forked during the call";
+
+Error Invalid(std::string message) { return {.reason = Reason::kInvalidRequest, .message = std::move(message)}; }
+
+Options Bounded(Options options) {
+  options.connect_timeout = std::clamp(options.connect_timeout, nanoseconds(0), kLongest);
+  return options;
+}
+
+}  // namespace
+
+Core::Core(Options options) : options_(Bounded(std::move(options))) {}
+
+// Calls that nobody waits for end here, and say so to this.
+Core::~Core() { transport_.reset(); }
+
+Outcome<Outgoing> Core::Prepare(const std::string& app, const std::string& action, std::string args, std::string kwargs,
+                                CallOptions options) const {
+  Outgoing call;
+  if (options.timeout && *options.timeout <= nanoseconds(0)) return Invalid("timeout must be positive");
+  if (options.timeout && *options.timeout < kLongest) call.timeout = options.timeout;
+  call.stop = std::move(options.stop);
+  call.interrupted = std::move(options.interrupted);
+  call.request.set_app(app);
+  call.request.set_action(action);
+  call.request.set_args(std::move(args));
+  call.request.set_kwargs(std::move(kwargs));
+  for (std::string& attachment : options.attachments) call.request.add_attachments(std::move(attachment));
+  call.request.set_request_id(std::move(options.request_id));
+  const std::size_t size = call.request.ByteSizeLong();
+  if (options_.max_message_size != 0 && size > options_.max_message_size) {
+    return Error{
+        .reason = Reason::kTooLarge,
+        .message = absl::StrCat("the request has ", size, " bytes, max_message_size is ", options_.max_message_size)};
+  }
+  return call;
+}
+
+RawResult Core::Execute(Outgoing call) {
+  RawResult result = Enter(1).Execute(std::move(call));
+  Leave(1);
+  return result;
+}
+
+std::shared_ptr<Cancellable> Core::Start(Outgoing call, std::function<void(RawResult)> done) {
+  // Out first: `done` may let go of this.
+  auto leave = [this, done = std::move(done)](RawResult result) {
+    Leave(1);
+    done(std::move(result));
+  };
+  std::shared_ptr<Cancellable> started = Enter(2).Start(std::move(call), std::move(leave));
+  Leave(1);
+  return started;
+}
+
+std::unique_ptr<ChunkReader> Core::Open(Outgoing call) {
+  std::unique_ptr<ChunkReader> reader = Enter(1).Open(std::move(call));
+  Leave(1);
+  return reader;
+}
+
+Transport& Core::Enter(int users) {
+  std::lock_guard gate(gate_);
+  std::lock_guard lock(mutex_);
+  if (transport_ == nullptr) transport_ = MakeUnaryTransport(options_);
+  users_ += users;
+  return *transport_;
+}
+
+void Core::Leave(int users) {
+  std::lock_guard lock(mutex_);
+  users_ -= users;
+  if (users_ == 0) left_.notify_all();
+}
+
+bool Core::Suspend(nanoseconds patience) {
+  gate_.lock();
+  std::unique_lock lock(mutex_);
+  auto idle = [this] { return users_ == 0; };
+  std::unique_ptr<Transport> transport;
+  bool ended = true;
+  if (transport_ != nullptr) {
+    left_.wait_for(lock, std::clamp(patience, nanoseconds(0), kLongest), idle);
+    transport = std::move(transport_);
+    lock.unlock();
+    transport->Cut(kForked);
+    lock.lock();
+    ended = left_.wait_for(lock, kCutTime, idle);
+    lock.unlock();
+    if (ended) {
+      transport.reset();
+    } else {
+      static_cast<void>(transport.release());  // somebody is in it, for good
+    }
+    lock.lock();
+  }
+  lock.release();  // nobody else holds it while the process forks
+  return ended;
+}
+
+void Core::Resume() {
+  mutex_.unlock();
+  gate_.unlock();
+}
+
+}  // namespace dirty::client::internal
