@@ -63,8 +63,13 @@ class Dirtyd:
         if PRELOAD:
             config["env"] = {"LD_PRELOAD": PRELOAD, "PYTHONMALLOC": "malloc", **config.get("env", {})}
         (self.folder / "config.yaml").write_text(json.dumps(config))
+        self.start_with(self.folder / "config.yaml", env=env)
+
+    def start_with(self, config: pathlib.Path, env: Optional[dict[str, str]] = None) -> None:
+        """Starts it with a configuration file as it is; returns at once."""
         self.process = subprocess.Popen(
-            [BUILD / "bin" / "dirtyd", "--config", self.folder / "config.yaml"],
+            [BUILD / "bin" / "dirtyd", "--config", config, "--runtime_dir", self.folder / "run",
+             "--python", sys.executable],
             stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
         )  # fmt: skip
         threading.Thread(target=self._read, args=(self.process,), daemon=True).start()

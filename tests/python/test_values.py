@@ -186,3 +186,34 @@ def test_random_results_are_what_json_dumps_gives(shared: Dirtyd) -> None:
         value = [[chance.uniform(-1, 1) * 10.0 ** chance.randrange(-320, 308), chance.randrange(-(2**66), 2**66)],
                  {chr(chance.randrange(1, 0xD7FF)): chance.random()}]  # fmt: skip
         assert json.loads(shared.end(shared.begin(APP, "make", repr(value))).result) == value
+
+
+def test_damaged_documents_are_refused_as_json_loads_refuses_them(shared: Dirtyd) -> None:
+    chance = random.Random(9)
+    whole = '[{"a":[1,-2.5e3,true,null],"\\u00e9\\n":"x\\"y"},"\\ud83d\\ude00",[[]],0.5,{}]'
+    refused = 0
+    for _ in range(2000):
+        text = list(whole)
+        for _ in range(chance.randrange(1, 4)):
+            at = chance.randrange(1, len(text))
+            if chance.random() < 0.5:
+                del text[at]
+            else:
+                text.insert(at, chance.choice('[]{},:"\\0123456789.eE+-tfnu x\x1f'))
+        damaged = "".join(text)
+        try:
+            value = json.loads(damaged, parse_constant=_refuse)
+            json.dumps(value, ensure_ascii=False).encode()  # half surrogates are no text for us
+            expected = repr(((*value,), {})) if isinstance(value, list) else None
+        except ValueError:
+            expected = None
+        if expected is None or "inf" in expected:
+            assert shared.fails(APP, "received", raw_args=damaged).reason == pb().REASON_INVALID_REQUEST, damaged
+            refused += 1
+        else:
+            assert shared.call(APP, "received", raw_args=damaged) == expected, damaged
+    assert 500 < refused < 1990
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
