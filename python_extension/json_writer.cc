@@ -31,20 +31,21 @@ bool IsNumpy(PyObject* value) {
 
 // What to do about a value that JSON has nothing for.
 absl::string_view Advice(absl::string_view type) {
-  if (type == "datetime" || type == "date" || type == "time") return "return its isoformat()";
-  if (type == "timedelta") return "return its total_seconds()";
-  if (type == "Decimal") return "return str() of it, or float() if that is exact enough";
-  if (type == "UUID" || absl::EndsWith(type, "Path")) return "return str() of it";
+  if (type == "datetime" || type == "date" || type == "time") return "use its isoformat()";
+  if (type == "timedelta") return "use its total_seconds()";
+  if (type == "Decimal") return "use str() of it, or float() if that is exact enough";
+  if (type == "UUID" || absl::EndsWith(type, "Path")) return "use str() of it";
   if (type == "generator" || type == "async_generator") return "a stream can only be the whole result";
   if (type == "coroutine") return "await it";
-  if (type == "ndarray" || type == "Tensor") return "return .tolist() for numbers, or .tobytes() for bytes";
+  if (type == "ndarray" || type == "Tensor") return "use .tolist() for numbers, or .tobytes() for bytes";
   return "convert it first";
 }
 
 // Writes one document. False: `fault_` says why, and paths are put before it on the way back.
 class Writer {
  public:
-  explicit Writer(uint32_t max_depth) : max_depth_(max_depth) {}
+  Writer(uint32_t max_depth, std::vector<std::string> attachments)
+      : max_depth_(max_depth), document_{{}, std::move(attachments)} {}
 
   bool Write(PyObject* value) {
     if (PyUnicode_Check(value)) return WriteText(value);
@@ -272,8 +273,9 @@ class Writer {
 
 }  // namespace
 
-absl::StatusOr<JsonDocument> WriteJson(absl::string_view root, PyObject* value, uint32_t max_depth) {
-  Writer writer(max_depth);
+absl::StatusOr<JsonDocument> WriteJson(absl::string_view root, PyObject* value, uint32_t max_depth,
+                                       std::vector<std::string> attachments) {
+  Writer writer(max_depth, std::move(attachments));
   if (writer.Write(value)) return std::move(writer.document());
   return absl::InvalidArgumentError(absl::StrCat(root, writer.path(), ": ", writer.fault()));
 }

@@ -19,7 +19,8 @@ struct JsonDocument {
 // The text of `value`. What passes, and as what, is the table of docs/python.md: what json.dumps takes, bytes-like
 // objects anywhere, sets, dataclasses and NumPy's scalars. The error's message is for people; it starts with the path
 // of the offending value below `root`: `result.items[3].when: datetime ...`. At most `max_depth` levels, also of stack.
-// No Python exception is left set.
-absl::StatusOr<JsonDocument> WriteJson(absl::string_view root, PyObject* value, uint32_t max_depth);
+// No Python exception is left set. `attachments`: those that are there already, of a document before this one.
+absl::StatusOr<JsonDocument> WriteJson(absl::string_view root, PyObject* value, uint32_t max_depth,
+                                       std::vector<std::string> attachments = {});
 
 }  // namespace dirty::python

@@ -1,6 +1,7 @@
 """Apps for dirtyd, and its client."""
 
 from .app import DirtyApp
+from .client import DirtyAsyncStream, DirtyClient, DirtyStream, get_dirty_client, get_dirty_client_async
 from .errors import (
     DirtyAppError,
     DirtyAppNotFoundError,
@@ -18,12 +19,17 @@ __all__ = [
     "DirtyApp",
     "DirtyAppError",
     "DirtyAppNotFoundError",
+    "DirtyAsyncStream",
     "DirtyCancelledError",
+    "DirtyClient",
     "DirtyConnectionError",
     "DirtyError",
     "DirtyNoWorkersAvailableError",
     "DirtyProtocolError",
     "DirtyQueueFullError",
+    "DirtyStream",
     "DirtyTimeoutError",
     "DirtyWorkerError",
+    "get_dirty_client",
+    "get_dirty_client_async",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Optional
 
 
@@ -94,7 +95,27 @@ class DirtyQueueFullError(DirtyError):
 
 
 class DirtyWorkerError(DirtyError):
-    """The worker died, or was shut down, while it ran the call: the outcome is unknown."""
+    """The worker died, or was shut down, while it ran the call: the outcome is unknown.
+
+    Attributes:
+        exit_code: Of the worker's process, if it exited by itself.
+        signal: What killed it, such as `SIGKILL`.
+        stderr_tail: The last lines of its standard error, the oldest first.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        exit_code: Optional[int] = None,
+        signal: Optional[str] = None,
+        stderr_tail: Sequence[str] = (),
+        **attributes: object,
+    ) -> None:
+        super().__init__(message, **attributes)  # type: ignore[arg-type]
+        self.exit_code = exit_code
+        self.signal = signal
+        self.stderr_tail = list(stderr_tail)
 
 
 class DirtyProtocolError(DirtyError):
