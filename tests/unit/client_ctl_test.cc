@@ -269,15 +269,21 @@ TEST(DirtyctlTop, ShowsWhatEachSlotRuns) {
                           "calls/s 20.0  failures/s 5.0  queued 5  running 2  workers ready: default 1/1", "",
                           "APP     STATE  QUEUE  RUN  CALL/S  FAIL/S  RAN 50 90 99%     WAITED 50 90 99%",
                           "a.so:A  READY  5      2    20.0    5.0     85us 1.2ms 340ms  -", "",
-                          "WORKER  PID  POOL     STATE  CPU%  RSS  CALL/S  BUSY  RUNS",
-                          "3       0    default  READY  50    -    10.0    2/4   a.so:A resize? 1m5s c-7",
-                          "                                                      a.so:A resize? 1m5s c-8"));
+                          "WORKER  PID  STATE  CPU%  RSS  CALL/S  BUSY  RUNS",
+                          "3       0    READY  50    -    10.0    2/4   a.so:A resize? 1m5s c-7",
+                          "                                             a.so:A resize? 1m5s c-8"));
+  // A narrow screen tells what runs and for how long, before anything else of it.
+  worker->mutable_running(0)->set_app("libthumbnail.so:Thumbnail");
+  EXPECT_THAT(TopLines(now, std::nullopt, {24, 76})[7], EndsWith("  ~nail.so:Thumbnail resize? 1m5s"));
+  EXPECT_THAT(TopLines(now, std::nullopt, {24, 76})[8], EndsWith("  a.so:A resize? 1m5s c-8"));
   EXPECT_EQ(TopLines(now, std::nullopt, {})[1],
             "calls/s -  failures/s -  queued 5  running 2  workers ready: default 1/1");
 }
 
 TEST(DirtyctlTop, FitsEveryScreen) {
   Snapshot now = MakeSnapshot(absl::Seconds(52), 147, 120, 80, absl::Seconds(8));
+  now.status.add_pools()->set_name("gpu");
+  EXPECT_THAT(TopLines(now, std::nullopt, {})[7], StartsWith("3       0    default  READY"));
   for (int i = 1; i < 20; ++i) *now.status.add_apps() = now.status.apps(0);
   for (int i = 1; i < 30; ++i) *now.status.add_workers() = now.status.workers(0);
   for (std::size_t rows = 1; rows <= 60; ++rows) {

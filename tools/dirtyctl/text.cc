@@ -15,17 +15,6 @@ constexpr std::size_t kNarrowest = 12;
 
 bool BeginsCharacter(char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }
 
-// The last `columns` of it, behind a mark.
-std::string CutBeginning(absl::string_view text, std::size_t columns) {
-  std::size_t drop = Columns(text) - columns + 1;
-  std::size_t at = 0;
-  while (drop-- > 0) {
-    ++at;
-    while (at < text.size() && !BeginsCharacter(text[at])) ++at;
-  }
-  return absl::StrCat("~", text.substr(at));
-}
-
 }  // namespace
 
 std::string Printable(absl::string_view text) {
@@ -57,6 +46,17 @@ std::string Cut(absl::string_view text, std::size_t columns) {
   return std::string(text.substr(0, at));
 }
 
+std::string CutBeginning(absl::string_view text, std::size_t columns) {
+  if (Columns(text) <= columns) return std::string(text);
+  std::size_t drop = Columns(text) - columns + 1;
+  std::size_t at = 0;
+  while (drop-- > 0) {
+    ++at;
+    while (at < text.size() && !BeginsCharacter(text[at])) ++at;
+  }
+  return absl::StrCat("~", text.substr(at));
+}
+
 std::vector<std::string> TableLines(const std::vector<Row>& rows, std::size_t width) {
   std::vector<Row> cells = rows;
   std::vector<std::size_t> widths(rows[0].size());
@@ -70,9 +70,7 @@ std::vector<std::string> TableLines(const std::vector<Row>& rows, std::size_t wi
   for (const std::size_t each : widths) needed += each;
   if (width != 0 && needed > width && widths[0] > kNarrowest) {
     widths[0] -= std::min(needed - width, widths[0] - kNarrowest);
-    for (Row& row : cells) {
-      if (Columns(row[0]) > widths[0]) row[0] = CutBeginning(row[0], widths[0]);
-    }
+    for (Row& row : cells) row[0] = CutBeginning(row[0], widths[0]);
   }
   std::vector<std::string> lines;
   for (const Row& row : cells) {

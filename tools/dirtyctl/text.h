@@ -23,6 +23,9 @@ std::size_t Columns(absl::string_view text);
 // The first `columns` of it.
 std::string Cut(absl::string_view text, std::size_t columns);
 
+// The last `columns` of a longer one, behind a mark.
+std::string CutBeginning(absl::string_view text, std::size_t columns);
+
 using Row = std::vector<std::string>;
 
 // Lines with columns as wide as their widest cell; the first row is the heading. If they need more than `width`

@@ -13,6 +13,8 @@ namespace {
 
 using Lines = std::vector<std::string>;
 
+constexpr std::size_t kNarrowestApp = 12;
+
 // Counters begin again when an app was away: that is no negative rate.
 double PerSecond(uint64_t before, uint64_t now, absl::Duration time) {
   return now <= before ? 0 : static_cast<double>(now - before) / absl::ToDoubleSeconds(time);
@@ -51,13 +53,21 @@ Lines Apps(const Snapshot& now, const std::optional<Rates>& rates, std::size_t w
   return TableLines(rows, width);
 }
 
-std::string Running(const v1::RunningCall& call) {
-  return absl::StrCat(call.app(), " ", call.action(), " ", Age(ToDuration(call.elapsed())), " ", call.call_id());
+// In at most `columns`, if that is possible: without the id first, then with less of the app's name.
+std::string Running(const v1::RunningCall& call, std::size_t columns) {
+  const std::string what = Printable(absl::StrCat(call.action(), " ", Age(ToDuration(call.elapsed()))));
+  const std::string app = Printable(call.app());
+  const std::string all = absl::StrCat(app, " ", what, " ", Printable(call.call_id()));
+  if (columns == 0 || Columns(all) <= columns) return all;
+  const std::size_t left = columns > Columns(what) + 1 ? columns - Columns(what) - 1 : 0;
+  return absl::StrCat(CutBeginning(app, std::max(left, kNarrowestApp)), " ", what);
 }
 
-// A worker's further calls stand below the first.
-Lines Workers(const Snapshot& now, const std::optional<Rates>& rates) {
-  std::vector<Row> rows = {{"WORKER", "PID", "POOL", "STATE", "CPU%", "RSS", "CALL/S", "BUSY", "RUNS"}};
+// What a worker runs stands behind its line, and its further calls below.
+Lines Workers(const Snapshot& now, const std::optional<Rates>& rates, std::size_t width) {
+  const bool pools = now.status.pools_size() > 1;
+  std::vector<Row> rows = {{"WORKER", "PID", "STATE", "CPU%", "RSS", "CALL/S", "BUSY"}};
+  if (pools) rows[0].insert(rows[0].begin() + 2, "POOL");
   for (const v1::WorkerStatus& worker : now.status.workers()) {
     std::string cpu = "-", calls = "-";
     if (rates) {
@@ -66,15 +76,24 @@ Lines Workers(const Snapshot& now, const std::optional<Rates>& rates) {
         if (found->second.cpu_percent) cpu = absl::StrFormat("%.0f", *found->second.cpu_percent);
       }
     }
-    rows.push_back({absl::StrCat(worker.id()), absl::StrCat(worker.pid()), worker.pool(),
-                    v1::WorkerStatus::State_Name(worker.state()), cpu, Size(worker.rss_bytes()), calls,
-                    absl::StrCat(worker.running_size(), "/", worker.threads()),
-                    worker.running_size() == 0 ? "" : Running(worker.running(0))});
-    for (int i = 1; i < worker.running_size(); ++i) {
-      rows.push_back({"", "", "", "", "", "", "", "", Running(worker.running(i))});
+    rows.push_back({absl::StrCat(worker.id()), absl::StrCat(worker.pid()), v1::WorkerStatus::State_Name(worker.state()),
+                    cpu, Size(worker.rss_bytes()), calls, absl::StrCat(worker.running_size(), "/", worker.threads())});
+    if (pools) rows.back().insert(rows.back().begin() + 2, worker.pool());
+  }
+  const Lines table = TableLines(rows);
+  std::size_t used = 0;
+  for (const std::string& line : table) used = std::max(used, Columns(line) + 2);
+  const std::size_t free = width == 0 ? 0 : width - std::min(used, width - 1);
+  Lines lines = {absl::StrCat(table[0], std::string(used - Columns(table[0]), ' '), "RUNS")};
+  for (std::size_t i = 1; i < table.size(); ++i) {
+    lines.push_back(table[i]);
+    for (const v1::RunningCall& call : now.status.workers(static_cast<int>(i) - 1).running()) {
+      if (Columns(lines.back()) >= used) lines.emplace_back();
+      lines.back().resize(lines.back().size() + used - Columns(lines.back()), ' ');
+      lines.back() += Running(call, free);
     }
   }
-  return TableLines(rows);
+  return lines;
 }
 
 // The first `rows` lines; what is left out is counted in the last.
@@ -132,7 +151,7 @@ Lines TopLines(const Snapshot& now, const std::optional<Rates>& rates, const Scr
                               "  workers ready: ", ReadyWorkers(now.status)),
                  ""};
   Lines apps = Apps(now, rates, screen.columns);
-  Lines workers = Workers(now, rates);
+  Lines workers = Workers(now, rates, screen.columns);
   if (screen.rows != 0) {
     const std::size_t free = screen.rows > lines.size() + 1 ? screen.rows - lines.size() - 1 : 0;
     const std::size_t for_workers = std::min(workers.size(), std::max(free / 2, free - std::min(free, apps.size())));
