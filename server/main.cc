@@ -19,6 +19,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/synchronization/mutex.h"
@@ -44,6 +45,8 @@
 #include "server/supervise/exec_hooks.h"
 #include "server/supervise/grpc_links.h"
 #include "server/supervise/posix_launcher.h"
+#include "server/supervise/python_config.h"
+#include "server/supervise/python_hooks.h"
 #include "server/supervise/workers_directory.h"
 
 extern char** environ;
@@ -78,7 +81,22 @@ std::vector<std::string> Environment() {
   return variables;
 }
 
-ConfigContext MakeConfigContext(const std::string& prefix) {
+// A YAML file, or a gunicorn.conf.py, which the interpreter reads that --python names.
+absl::StatusOr<std::string> ReadConfiguration(const std::string& prefix, const CommandLine& command_line,
+                                              const std::string& path) {
+  if (!absl::EndsWith(path, ".py")) return ReadFile(path);
+  if (absl::StatusOr<std::string> file = ReadFile(path); !file.ok()) return file.status();
+  std::string interpreter = "python3";
+  for (const CommandLine::Flag& flag : command_line.flags) {
+    if (flag.key == "python") interpreter = flag.value;
+  }
+  absl::StatusOr<PythonConfig> read = ReadPythonConfig(interpreter, absl::StrCat(prefix, "/" DIRTY_PYTHON_DIR), path);
+  if (!read.ok()) return read.status();
+  if (!read->notice.empty()) fprintf(stderr, "dirtyd: %s: %s\n", path.c_str(), read->notice.c_str());
+  return read->yaml;
+}
+
+ConfigContext MakeConfigContext(const std::string& prefix, const CommandLine& command_line) {
   ConfigContext context;
   context.uid = geteuid();
   std::error_code error;
@@ -88,7 +106,9 @@ ConfigContext MakeConfigContext(const std::string& prefix) {
     std::pair<std::string, std::string> variable = absl::StrSplit(entry, absl::MaxSplits('=', 1));
     context.variables.insert(variable);
   }
-  context.read_file = ReadFile;
+  context.read_file = [prefix, &command_line](const std::string& path) {
+    return ReadConfiguration(prefix, command_line, path);
+  };
   return context;
 }
 
@@ -104,12 +124,6 @@ absl::StatusOr<std::optional<gid_t>> FindGroup(const std::string& name) {
 
 // What the configuration asks for and this version has not: nothing is ignored in silence.
 void WarnOfUnbuilt(const Settings& settings, Logger& log) {
-  const HooksSettings& hooks = settings.hooks;
-  if (!hooks.on_dirty_starting.python.empty() || !hooks.dirty_post_fork.python.empty() ||
-      !hooks.dirty_worker_exit.python.empty()) {
-    log.Warning(
-        "hooks: of Python functions only dirty_worker_init is built in this version of dirtyd; the others fail");
-  }
   for (const PoolSettings& pool : settings.pools) {
     for (const AppSettings& app : pool.apps) {
       if (app.limits.stream_idle_timeout != absl::InfiniteDuration()) {
@@ -155,6 +169,33 @@ Logger::Options LogOptions(const Settings& settings) {
   options.format = settings.log_json ? LogFormat::kJson : LogFormat::kText;
   options.file = settings.log_file;
   return options;
+}
+
+// Programs and functions each have their own.
+class Hooks final : public HookRunner {
+ public:
+  Hooks(ExecHooks& programs, PythonHooks& functions) : programs_(programs), functions_(functions) {}
+  void Run(const HookSettings& hook, const v1::HookEvent& event, absl::Duration timeout,
+           std::function<void(absl::Status)> done) override {
+    HookRunner& runner = hook.exec.empty() ? static_cast<HookRunner&>(functions_) : programs_;
+    runner.Run(hook, event, timeout, std::move(done));
+  }
+  bool Owns(pid_t pid) const { return programs_.Owns(pid) || functions_.Owns(pid); }
+  void WhenIdle(std::function<void()> idle) {
+    programs_.WhenIdle([this, idle = std::move(idle)] { functions_.WhenIdle(idle); });
+  }
+
+ private:
+  ExecHooks& programs_;
+  PythonHooks& functions_;
+};
+
+// Of which pool Python hooks have their interpreter: the first that has Python apps, else the first.
+const PoolSettings& PoolOfHooks(const Settings& settings) {
+  for (const PoolSettings& pool : settings.pools) {
+    if (pool.runtime == WorkerRuntime::kPython) return pool;
+  }
+  return settings.pools.front();
 }
 
 class ArbiterHealth final : public HealthSource {
@@ -247,22 +288,35 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
                             .max_json_depth = settings.max_json_depth,
                             .arbiter_start_time = absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()),
                         });
-  ExecHooks hooks(
+  ExecHooks programs(
       {
           .libexec_folder = absl::StrCat(prefix, "/" DIRTY_LIBEXEC_DIR),
           .client_socket = settings.socket,
           .admin_socket = settings.admin_socket,
           .environment = Environment(),
           .descriptor_limit = descriptors,
-          .python_command = nullptr,
           .after_reap = [&] { reap_strangers(); },
       },
       watcher, loop, loop.timers(), log);
+  Settings current = settings;  // as the last reload left it
+  PythonHooks functions({
+                            .libexec_folder = absl::StrCat(prefix, "/" DIRTY_LIBEXEC_DIR),
+                            .python_folder = absl::StrCat(prefix, "/" DIRTY_PYTHON_DIR),
+                            .client_socket = settings.socket,
+                            .admin_socket = settings.admin_socket,
+                            .environment = Environment(),
+                            .descriptor_limit = descriptors,
+                            .pool = [&current]() -> const PoolSettings& { return PoolOfHooks(current); },
+                            .after_reap = [&] { reap_strangers(); },
+                        },
+                        watcher, loop, loop.timers(), log);
+  Hooks hooks(programs, functions);
   ServiceNotifier notifier(manager);
   notifier.StartWatchdog(loop.timers());
   std::mt19937_64 random(std::random_device{}());
   std::function<void()> on_changed;
   ConfigReader reader(command_line, context, loop);
+  bool only_hooks_left = false;
   Arbiter arbiter({.timers = loop.timers(), .launcher = launcher, .links = links, .hooks = hooks, .log = log},
                   {
                       .version = DIRTY_VERSION,
@@ -273,10 +327,15 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
                   {
                       .on_changed = [&on_changed] { on_changed(); },
                       .on_settled = [&notifier] { notifier.Ready(); },
-                      .on_stopped = [&] { hooks.WhenIdle([&loop] { loop.Quit(); }); },
+                      .on_stopped =
+                          [&] {
+                            only_hooks_left = true;
+                            hooks.WhenIdle([&loop] { loop.Quit(); });
+                          },
                       .read_settings = [&reader](auto done) { reader.Read(std::move(done)); },
                       .on_settings =
                           [&](const Settings& next) {
+                            current = next;
                             log.SetOptions(LogOptions(next));
                             listener.SetAllowed(next.allow_uids, next.allow_gids);
                           },
@@ -318,6 +377,8 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
     }
   };
   ProcessSignals signals(watcher, loop, [&](int signal) {
+    bool ending = signal == SIGTERM || signal == SIGINT || signal == SIGQUIT;
+    if (ending && only_hooks_left) return loop.Quit();  // asked twice
     switch (signal) {
       case SIGTERM:
         return arbiter.Shutdown(false, "SIGTERM");
@@ -414,7 +475,7 @@ int Main(int argc, char** argv) {
       break;
   }
   std::string prefix = Prefix();
-  const ConfigContext context = MakeConfigContext(prefix);
+  const ConfigContext context = MakeConfigContext(prefix, *command_line);
   absl::StatusOr<LoadedConfig> loaded = LoadConfig(*command_line, context);
   if (!loaded.ok()) return Fail(kExitUsage, loaded.status().message());
   if (command_line->action == CommandLine::Action::kCheck) {

@@ -178,7 +178,8 @@ class Validator {
     if (!hook.exec().empty() && hook.exec(0).empty()) Fault(At(path, "exec"), "names no program");
     if (!hook.python().empty()) {
       auto [module, function] = SplitApp(hook.python());
-      if (!IsDottedName(module) || !IsDottedName(function)) {
+      bool file = absl::StartsWith(module, "/") && absl::EndsWith(module, ".py");  // of a gunicorn.conf.py
+      if (!(file || IsDottedName(module)) || !IsDottedName(function)) {
         Fault(At(path, "python"), absl::StrCat(Quoted(hook.python()), " is not a function; use module:function"));
       }
     }

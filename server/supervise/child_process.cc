@@ -19,6 +19,7 @@ extern "C" {
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "server/loop/check.h"
 #include "server/observe/worker_output.h"
@@ -188,7 +189,7 @@ absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(Options option
     if (!pipe->ok()) return pipe->status();
   }
   absl::StatusOr<pid_t> pid = Spawn(options.arguments, options.environment,
-                                    {{STDIN_FILENO, in->childs},
+                                    {{STDIN_FILENO, options.standard_input.ok() ? options.standard_input : in->childs},
                                      {STDOUT_FILENO, out->childs},
                                      {STDERR_FILENO, err->childs},
                                      {kReadyFd, ready->childs},
@@ -304,6 +305,16 @@ std::string ReadKernelFile(const std::string& path) {
   ssize_t size = fd.ok() ? read(fd.get(), text.data(), text.size()) : 0;
   text.resize(size > 0 ? static_cast<size_t>(size) : 0);
   return text;
+}
+
+std::string PythonSearchPath(const PoolSettings& pool, const std::string& python_folder, const std::string& before) {
+  // What `python -m` would do by itself comes first explicitly: $PYTHONSAFEPATH turns that off.
+  std::vector<std::string> folders;
+  if (!pool.chdir.empty()) folders.push_back(pool.chdir);
+  folders.insert(folders.end(), pool.pythonpath.begin(), pool.pythonpath.end());
+  folders.push_back(python_folder);
+  if (!before.empty()) folders.push_back(before);
+  return absl::StrJoin(folders, ":");
 }
 
 }  // namespace dirty

@@ -22,6 +22,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "server/loop/poster.h"
+#include "server/loop/unique_fd.h"
 #include "server/loop/watcher.h"
 #include "server/observe/log.h"
 #include "server/supervise/worker_process.h"
@@ -36,6 +37,7 @@ class ChildProcess {
     WorkerId worker = 0;                   // whose lines these are in the log; 0: no worker's
     std::string hook;                      // likewise; empty: no hook's
     std::optional<std::string> input;      // what it reads; nullopt: nothing, /dev/null
+    UniqueFd standard_input = {};          // or: its standard input itself, an end of something that is ours
     std::function<void()> on_ready;        // on the loop: it wrote a newline to kReadyFd; empty: it gets no such
     std::function<void()> on_gone;         // on the watcher's thread, before on_dead; may be empty
     std::function<void()> on_dead;         // on the loop: Reap it, then let it go
@@ -83,6 +85,9 @@ class ChildProcess {
 // How a command line of the exec helper begins. `descriptor_limit`: the soft limit that dirtyd was started with, for
 // the child; 0: dirtyd's own.
 std::vector<std::string> HelperArguments(const std::string& libexec_folder, rlim_t descriptor_limit);
+
+// $PYTHONPATH of a pool's Python programs: its folders, then dirtyd's own code, then what was there.
+std::string PythonSearchPath(const PoolSettings& pool, const std::string& python_folder, const std::string& before);
 
 // Whether the service manager (systemd) talks to dirtyd alone by this environment variable: no child gets it.
 bool IsOfServiceManager(absl::string_view variable);

@@ -47,14 +47,13 @@ ExecHooks::~ExecHooks() {
 
 void ExecHooks::Run(const HookSettings& hook, const v1::HookEvent& event, absl::Duration timeout,
                     std::function<void(absl::Status)> done) {
-  DIRTY_CHECK(!hook.empty(), "hook ", event.hook());
+  DIRTY_CHECK(!hook.exec.empty(), "hook ", event.hook());
   Job job{.hook = event.hook(),
           .command = hook.exec,
           .input = ToJsonLine(event),
           .timeout = timeout,
           .done = std::move(done),
           .process = nullptr};
-  if (hook.exec.empty() && options_.python_command) job.command = options_.python_command(hook.python);
   WorkerId worker = event.worker().id();
   Jobs& jobs = jobs_[worker];
   jobs.push_back(std::move(job));
@@ -64,7 +63,6 @@ void ExecHooks::Run(const HookSettings& hook, const v1::HookEvent& event, absl::
 void ExecHooks::StartNext(WorkerId worker) {
   Job& job = jobs_[worker].front();
   auto fail = [this, worker](std::string why) { Post([this, worker, why = std::move(why)] { Finish(worker, why); }); };
-  if (job.command.empty()) return fail("python hooks are not built in this version");
   std::vector<std::string> arguments = HelperArguments(options_.libexec_folder, options_.descriptor_limit);
   arguments.emplace_back("--");
   arguments.insert(arguments.end(), job.command.begin(), job.command.end());

@@ -29,9 +29,7 @@ class ExecHooks final : public HookRunner {
     std::string admin_socket;              // $DIRTY_ADMIN_SOCKET of the hooks
     std::vector<std::string> environment;  // dirtyd's own, "NAME=value"
     rlim_t descriptor_limit = 0;           // the soft limit that dirtyd was started with (RaiseDescriptorLimit)
-    // The command that calls a Python function, "module:function", with the event. Empty: such hooks fail.
-    std::function<std::vector<std::string>(const std::string& function)> python_command;
-    std::function<void()> after_reap;  // on the loop, after each hook was reaped (ReapStrangers); may be empty
+    std::function<void()> after_reap;      // on the loop, after each hook was reaped (ReapStrangers); may be empty
   };
 
   // The watcher may end before it; the others outlive it.

@@ -159,13 +159,7 @@ std::vector<std::string> PosixLauncher::Environment(const WorkerSpec& spec) cons
   add(pool.env);
   for (const AppSettings& app : spec.apps) add(app.env);
   if (pool.runtime == WorkerRuntime::kPython) {
-    // What `python -m` would do by itself comes first explicitly: $PYTHONSAFEPATH turns that off.
-    std::vector<std::string> folders;
-    if (!pool.chdir.empty()) folders.push_back(pool.chdir);
-    folders.insert(folders.end(), pool.pythonpath.begin(), pool.pythonpath.end());
-    folders.push_back(options_.python_folder);
-    if (!all["PYTHONPATH"].empty()) folders.push_back(all["PYTHONPATH"]);
-    all["PYTHONPATH"] = absl::StrJoin(folders, ":");
+    all["PYTHONPATH"] = PythonSearchPath(pool, options_.python_folder, all["PYTHONPATH"]);
   }
   all["DIRTY_WORKER_SOCKET"] = WorkerSocketPath(options_.runtime_dir, spec.id);
   all["DIRTY_WORKER_ID"] = absl::StrCat(spec.id);

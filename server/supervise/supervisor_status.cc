@@ -92,6 +92,7 @@ v1::Event Supervisor::EventOf(const Worker& worker, std::string message, v1::Wor
 v1::HookEvent Supervisor::HookEventOf(const Worker& worker, const char* hook) const {
   v1::HookEvent event = hook_event_;
   event.set_hook(hook);
+  event.mutable_apps()->Assign(app_order_.begin(), app_order_.end());
   Describe(worker, *event.mutable_worker());
   return event;
 }

@@ -75,6 +75,7 @@ def test_a_failed_starting_hook_fails_the_start(dirtyd: Dirtyd, tmp_path: pathli
     dirtyd.start(write(tmp_path, {"on_dirty_starting": "raises"}))
     dirtyd.wait_for_line(r"hook on_dirty_starting failed: my_hooks:raises raised KeyError: 'no such thing'")
     assert dirtyd.stop() == 1
+    dirtyd.process = None
     assert 'raise KeyError("no such thing")' in dirtyd.log()
 
 

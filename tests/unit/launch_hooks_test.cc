@@ -232,15 +232,6 @@ TEST_F(ExecHooksTest, GoesOnAfterAFailureAndWhenAskedFromDone) {
   EXPECT_TRUE(loop_.RunUntil([&] { return nested; }));
 }
 
-TEST_F(ExecHooksTest, PythonNeedsACommand) {
-  absl::Status status = Wait(Run({.exec = {}, .python = "m:f"}, Event("dirty_worker_exit", 1)));
-  EXPECT_THAT(std::string(status.message()), EndsWith("python hooks are not built in this version"));
-  options_.python_command = [](const std::string& function) { return std::vector<std::string>{"echo", function}; };
-  hooks_.reset();
-  EXPECT_TRUE(Wait(Run({.exec = {}, .python = "m:f"}, Event("dirty_worker_exit", 1))).ok());
-  EXPECT_THAT(log_.Lines("hook=dirty_worker_exit worker=1 stream=stdout"), ElementsAre("m:f"));
-}
-
 TEST_F(ExecHooksTest, OwnsItsProcessesUntilTheyAreReaped) {
   int reaped = 0;
   options_.after_reap = [&reaped] { ++reaped; };

@@ -10,6 +10,7 @@ import inspect
 import os
 import platform
 import sys
+import types
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Callable, Optional, Union
 
@@ -164,7 +165,7 @@ def _find(path: str, kind: str) -> tuple[Any, str, Any]:
     if not colon or not module_name or not name:
         raise LoadError(f"{path!r} is not of the form module:{kind}")
     try:
-        module = importlib.import_module(module_name)
+        module = _from_file(module_name) if module_name.endswith(".py") else importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         # Of a module that the user's module imports, it is the user's module that raised.
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
@@ -176,6 +177,19 @@ def _find(path: str, kind: str) -> tuple[Any, str, Any]:
     for part in name.split("."):
         found = getattr(found, part, None)
     return module, name, found
+
+
+_files: dict[str, types.ModuleType] = {}
+
+
+def _from_file(path: str) -> types.ModuleType:
+    """A gunicorn.conf.py, run once in this process, as gunicorn runs it."""
+    if path not in _files:
+        _files[path] = module = types.ModuleType("__config__")
+        module.__file__ = path
+        with open(path, "rb") as file:
+            exec(compile(file.read(), path, "exec"), module.__dict__)
+    return _files[path]
 
 
 def _file(module: Any) -> str:
