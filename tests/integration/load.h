@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "tests/integration/harness.h"
 
 namespace dirty::integration {
@@ -48,6 +49,26 @@ class Deployment {
   std::string File(const std::string& app) const { return folder_ / (app == kOther ? "other" : "version"); }
 
   Folder folder_;
+};
+
+// A call of Versioned that runs until it is let go.
+class HeldCall {
+ public:
+  HeldCall(const client::Client& client, const Folder& folder, const std::string& name)
+      : release_(folder / (name + ".release")),
+        started_(folder / (name + ".started")),
+        call_(client.ExecuteAsync(kVersioned, "hold", client::Json::array({release_, started_}),
+                                  client::Json::object())) {}
+  bool WaitUntilItRuns() const {
+    return WaitUntil([&] { return Exists(started_); });
+  }
+  void Release() const { Touch(release_); }
+  bool ended() const { return call_.WaitFor(std::chrono::seconds(0)); }
+  client::Result Get() { return call_.Get(); }
+
+ private:
+  std::string release_, started_;
+  client::Call call_;
 };
 
 // Threads that call without a pause until Stop. A call that is wrong fails the test, the first one with its reason.
@@ -89,6 +110,9 @@ class Load {
   std::atomic<uint64_t> ended_{0}, wrong_{0};
   std::vector<std::thread> threads_;
 };
+
+// A configuration of Versioned alone, after other settings.
+inline std::string OneApp(const std::string& more) { return absl::StrCat(more, "\napps:\n  - ", kVersioned, "\n"); }
 
 // Writes the configuration of a running dirtyd anew.
 inline void Configure(const Dirtyd& dirtyd, const std::string& config) {
