@@ -1,9 +1,12 @@
 #include "client/cpp/core.h"
 
 #include <absl/strings/str_cat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
+
+#include "client/cpp/poller.h"
 
 namespace dirty::client::internal {
 namespace {
@@ -90,6 +93,7 @@ void Core::Leave(int users) {
 bool Core::Suspend(nanoseconds patience) {
   gate_.lock();
   std::unique_lock lock(mutex_);
+  suspended_in_ = getpid();
   auto idle = [this] { return users_ == 0; };
   std::unique_ptr<Transport> transport;
   bool ended = true;
@@ -113,6 +117,7 @@ bool Core::Suspend(nanoseconds patience) {
 }
 
 void Core::Resume() {
+  if (getpid() != suspended_in_) RenewPoller();
   mutex_.unlock();
   gate_.unlock();
 }

@@ -38,7 +38,8 @@ class Core {
   void Leave(int users);
 
   const Options options_;
-  std::mutex gate_;  // held while suspended; before mutex_
+  int suspended_in_ = 0;  // the process, of the thread that suspends
+  std::mutex gate_;       // held while suspended; before mutex_
   std::mutex mutex_;
   std::condition_variable left_;
   // Guarded by mutex_:
