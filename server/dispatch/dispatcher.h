@@ -159,6 +159,7 @@ class Dispatcher {
   // Fills calls and running of the worker with this id.
   void Describe(v1::WorkerStatus& status) const;
   uint64_t CallsEnded(WorkerId worker) const;
+  size_t RunningCalls(WorkerId worker) const;
   // Names of all configured apps.
   std::vector<std::string> AppNames() const;
 

@@ -66,6 +66,11 @@ uint64_t Dispatcher::CallsEnded(WorkerId worker) const {
   return found == nullptr ? 0 : found->calls;
 }
 
+size_t Dispatcher::RunningCalls(WorkerId worker) const {
+  const Worker* found = FindWorker(worker);
+  return found == nullptr ? 0 : found->running.size();
+}
+
 std::vector<std::string> Dispatcher::AppNames() const {
   std::vector<std::string> names;
   for (const auto& app : apps_) {

@@ -239,8 +239,13 @@ void Supervisor::ReconcilePool(Pool& pool) {
   if (pool.removed) return;
   ChooseProbes(pool);
 
+  // Those that run least are replaced first: they leave sooner, and make room for the next replacement.
+  std::vector<std::pair<size_t, Seat*>> order;
+  for (auto& seat : pool.seats) order.emplace_back(dispatcher_.RunningCalls(seat->current), seat.get());
+  std::stable_sort(order.begin(), order.end(), [](auto& a, auto& b) { return a.first < b.first; });
+
   uint32_t surge = pool.settings->surge;
-  for (auto& owned : pool.seats) {
+  for (auto& [running, owned] : order) {
     Seat& seat = *owned;
     if (seat.index >= pool.desired) continue;
     std::vector<AppSettings> wanted = Wanted(pool, seat);

@@ -243,7 +243,6 @@ void Supervisor::OnWorkerIdle(WorkerId id) {
   // One without a link is told nothing: it is about to die or to be killed.
   if (worker == nullptr || worker->phase != Phase::kDraining || worker->link_broken) return;
   worker->phase = Phase::kStopping;
-  timers_.Cancel(worker->ping_timer);
   links_.Drain(id);
   worker->end_timer = timers_.ScheduleIn(kCloseTimeout, [this, id] {
     Worker* late = Find(id);
@@ -289,12 +288,13 @@ void Supervisor::OnCallStuck(WorkerId id, CallNumber call, const std::string& wh
 
 void Supervisor::OnLinkBroken(WorkerId id, const std::string& why) {
   Worker* worker = Find(id);
-  if (worker == nullptr || worker->phase == Phase::kStopping) return;
+  if (worker == nullptr) return;
+  timers_.Cancel(worker->ping_timer);
+  if (worker->phase == Phase::kStopping) return;
   log_.Debug(absl::StrCat(Name(*worker), ": link broken: ", why));
   worker->link_broken = true;
   // If it is dying by itself, its exit says more than we know.
   dispatcher_.DrainWorker(id);
-  timers_.Cancel(worker->ping_timer);
   timers_.Cancel(worker->end_timer);
   worker->end_timer = timers_.ScheduleIn(kBrokenLinkGrace, [this, id, why] {
     Worker* alive = Find(id);
@@ -457,6 +457,7 @@ void Supervisor::SendPing(WorkerId id) {
     if (silent >= settings_.heartbeat_timeout) {
       std::string detail = absl::StrCat("was killed because it answered no heartbeat for ", errors::Seconds(silent));
       log_.Error(absl::StrCat(Name(target), ": ", detail));
+      target.end_reason.clear();  // more than that it drains
       End(target, "heartbeat", std::move(detail), absl::ZeroDuration());
       return;
     }

@@ -319,6 +319,18 @@ TEST_F(SupervisorTest, AppsWithFewWorkersKeepTheirSeats) {
   EXPECT_THAT(AppsOf(4), ElementsAre("one", "all"));
 }
 
+TEST_F(SupervisorTest, AWorkerThatIsSilentWhileItClosesIsKilledAsAnyOther) {
+  Start(TestSettings({TestPool("p", 1, {TestApp("a")})}));
+  Boot(1);
+  EXPECT_TRUE(supervisor_.Scale("p", 0).ok());
+  time_.Settle();
+  EXPECT_TRUE(workers_.alive[1].draining);
+  time_.Advance(absl::Seconds(36));
+  EXPECT_TRUE(workers_.alive[1].killed);
+  Die(1);
+  EXPECT_EQ(Status().exits(0).reason(), "heartbeat");
+}
+
 TEST_F(SupervisorTest, StopDrainsTheReadyAndKillsTheStarting) {
   Start(TestSettings({TestPool("p", 2, {TestApp("a")})}));
   Boot(1);
