@@ -132,6 +132,7 @@ class PythonHost::Attempt {
     running_.interruptible = false;
     // What was not delivered never is.
     if (running_.interrupted) PyThreadState_SetAsyncExc(running_.thread, nullptr);
+    if (result) running_.interrupted = false;  // what comes next may still be
     if (!result && ended != nullptr && PyErr_Occurred() == nullptr) {
       *ended = true;
     } else if (!result) {
@@ -341,11 +342,12 @@ void PythonHost::Interrupt(uint64_t call) {
   auto found = running_.find(call);
   if (found == running_.end()) return;
   Running& running = *found->second;
-  if (std::exchange(running.interrupted, true)) return;
+  if (running.interrupted || !(running.task || running.interruptible)) return;
+  running.interrupted = true;
   if (running.task) {
     Object task = running.task;
     if (!CallMethod(task.get(), "cancel")) PyErr_WriteUnraisable(task.get());
-  } else if (running.interruptible) {
+  } else {
     PyThreadState_SetAsyncExc(running.thread, cancelled_.get());
   }
 }
