@@ -41,7 +41,7 @@ void Operation::Cancel() {
       context_->TryCancel();
       return OnCancelled();
     }
-    if (connection_ != nullptr) return;  // it has ended
+    if (sent_) return;  // it has ended
   }
   if (std::shared_ptr<AsyncRunner> runner = runner_.lock(); runner != nullptr) runner->Wake();
 }
@@ -64,6 +64,7 @@ void Operation::Send(std::shared_ptr<Connection> connection, grpc::CompletionQue
   context_.emplace();
   SetLimits(call_, *context_);
   connection_ = std::move(connection);
+  sent_ = true;
   if (cancelled_) context_->TryCancel();
   Begin(queue);
   call_.request.Clear();  // it is on its way, in a form of its own
@@ -81,6 +82,7 @@ Error Operation::Failure(const grpc::Status& status) const {
 void Operation::Release() {
   LetGo();
   context_.reset();
+  connection_.reset();
 }
 
 AsyncCall::AsyncCall(const std::shared_ptr<AsyncRunner>& runner, Outgoing call, std::function<void(RawResult)> done)

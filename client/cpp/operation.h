@@ -56,9 +56,10 @@ class Operation : public Cancellable, public std::enable_shared_from_this<Operat
   mutable std::mutex mutex_;
   // Guarded by mutex_, which also orders what gRPC's threads see:
   bool cancelled_ = false;
-  std::string cut_;                         // why, if a fork ended it
-  std::shared_ptr<Connection> connection_;  // set: it is under way
-  std::optional<grpc::ClientContext> context_;
+  std::string cut_;  // why, if a fork ended it
+  bool sent_ = false;
+  std::shared_ptr<Connection> connection_;      // while it is under way
+  std::optional<grpc::ClientContext> context_;  // likewise
 
  private:
   friend class AsyncRunner;
