@@ -288,9 +288,11 @@ TEST(Reload, WhileAnotherOneRunsIsRefusedOrFollowsIt) {
   EXPECT_EQ(second.error_code(), grpc::StatusCode::ABORTED) << second.error_message();
   EXPECT_TRUE(client.Execute(kVersioned, "version").ok()) << "the old one serves meanwhile";
   // By signal, however often: one more, with the file as it is by then.
-  const size_t from = dirtyd.process().err().size();
-  for (int i = 0; i < 3; ++i) dirtyd.process().Signal(SIGHUP);
-  (void)from;
+  for (int i = 0; i < 3; ++i) {
+    const size_t from = dirtyd.process().err().size();
+    dirtyd.process().Signal(SIGHUP);
+    ASSERT_NE(dirtyd.process().WaitForLine("another reload follows", from), "");
+  }
   deployment.Deploy(kVersioned, "2");
   ASSERT_TRUE(WaitUntil([&] { return dirtyd.Status().generation() == 3; }));
   ASSERT_TRUE(WaitUntil([&] { return dirtyd.Status().state() == v1::StatusResponse::RUNNING; }));
