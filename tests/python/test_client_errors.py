@@ -37,6 +37,14 @@ def client(shared: Dirtyd) -> dirty.DirtyClient:
     return dirty.get_dirty_client(shared.socket)
 
 
+@pytest.fixture(autouse=True)
+def idle(request: pytest.FixtureRequest) -> None:
+    """What the test before left is over."""
+    if "shared" in request.fixturenames or "client" in request.fixturenames:
+        shared: Dirtyd = request.getfixturevalue("shared")
+        shared.wait_for_status(lambda status: not any(worker["running"] for worker in status["workers"]))
+
+
 @pytest.fixture
 def busy(shared: Dirtyd) -> Iterator[Any]:
     """Nothing has a free slot meanwhile; the call that sees to it."""

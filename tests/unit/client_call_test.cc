@@ -405,6 +405,36 @@ TEST_F(ClientCall, SixteenThreadsGetTheirOwnAnswers) {
   EXPECT_EQ(arbiter_->received(), kThreads * kCalls);
 }
 
+TEST_F(ClientCall, SuspendEndsWhatOutlastsItsPatienceAndResumeGoesOn) {
+  FakeArbiter arbiter(folder_ / "s.sock", [](auto& context, const auto& request, auto& response) {
+    return request.action() == "block" ? FakeArbiter::Block(context, request, response)
+                                       : FakeArbiter::Echo(context, request, response);
+  });
+  Client client({.socket = folder_ / "s.sock"});
+  RawCall asynchronous = client.ExecuteRawAsync("a", "block", "", "");
+  std::future<RawResult> waiting =
+      std::async(std::launch::async, [&] { return client.ExecuteRaw("a", "block", "", ""); });
+  std::future<RawResult> asking = std::async(std::launch::async, [&] {
+    return client.ExecuteRaw("a", "block", "", "", {.interrupted = [] { return false; }});
+  });
+  arbiter.WaitForCalls(3);
+  EXPECT_TRUE(client.Suspend(std::chrono::milliseconds(10)));
+  EXPECT_EQ(asynchronous.Get().error().reason, Reason::kOutcomeUnknown);
+  EXPECT_EQ(waiting.get().error().reason, Reason::kOutcomeUnknown);
+  EXPECT_EQ(asking.get().error().reason, Reason::kOutcomeUnknown);
+  std::future<RawResult> next = std::async(std::launch::async, [&] { return client.ExecuteRaw("a", "b", "", ""); });
+  EXPECT_EQ(next.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
+  client.Resume();
+  EXPECT_TRUE(next.get().ok());
+}
+
+TEST_F(ClientCall, AWaitThatIsInterruptedCancelsItsCall) {
+  FakeArbiter arbiter(folder_ / "s.sock", FakeArbiter::Block);
+  Client client({.socket = folder_ / "s.sock"});
+  auto once_there = [&] { return arbiter.received() > 0; };
+  EXPECT_EQ(client.ExecuteRaw("a", "b", "", "", {.interrupted = once_there}).error().reason, Reason::kCancelled);
+}
+
 TEST(Outcome, ThrowsOnlyWhenAskedForWhatIsNotThere) {
   Outcome<int> failed(Error{.reason = Reason::kTimeout, .message = "too slow"});
   EXPECT_FALSE(failed.ok());

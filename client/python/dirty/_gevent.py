@@ -30,7 +30,7 @@ class _HubInbox:
 
     def expect(self) -> tuple[int, Any]:
         """A key for the extension, and what gets the outcome of that key."""
-        from gevent.event import AsyncResult
+        from gevent.event import AsyncResult  # type: ignore[import]
 
         self._last += 1
         if not self._waiting:
@@ -62,7 +62,7 @@ os.register_at_fork(after_in_child=_inboxes.clear)
 
 
 def _inbox() -> _HubInbox:
-    from gevent import get_hub
+    from gevent import get_hub  # type: ignore[import]
 
     hub = get_hub()
     return _inboxes.get(hub) or _inboxes.setdefault(hub, _HubInbox(hub))
