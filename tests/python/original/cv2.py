@@ -1,0 +1,1 @@
+"""Stands for OpenCV, which ImageApp imports and does not use."""
