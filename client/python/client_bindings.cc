@@ -15,8 +15,8 @@
 #include "client/python/fork_guard.h"
 #include "client/python/inbox.h"
 #include "dirty/client.h"
-#include "python_extension/json_reader.h"
-#include "python_extension/json_writer.h"
+#include "worker/python/extension/json_reader.h"
+#include "worker/python/extension/json_writer.h"
 
 namespace py = pybind11;
 

@@ -41,7 +41,7 @@ def mypy(folder: pathlib.Path, *arguments: str | pathlib.Path) -> None:
 def test_the_client_is_strict(tmp_path: pathlib.Path) -> None:
     sources = sorted((ROOT / "client/python/dirty").glob("*.py"))
     (tmp_path / "dirty").symlink_to(ROOT / "client/python/dirty")
-    (tmp_path / "_dirty.pyi").symlink_to(ROOT / "python_extension/_dirty.pyi")
+    (tmp_path / "_dirty.pyi").symlink_to(ROOT / "worker/python/extension/_dirty.pyi")
     (tmp_path / "user.py").write_text(USER)
     assert sources
     mypy(tmp_path, "-p", "dirty", "--exclude", "v1")

@@ -50,7 +50,7 @@ def test_every_interpreter_runs_every_kind_of_call(dirtyd: Dirtyd) -> None:
 
 def find_pythons(*named: str) -> subprocess.CompletedProcess[str]:
     """What the build would find."""
-    command = [sys.executable, str(ROOT / "python_extension" / "find_pythons.py"), *named]
+    command = [sys.executable, str(ROOT / "worker" / "python" / "extension" / "find_pythons.py"), *named]
     return subprocess.run(command, capture_output=True, text=True)
 
 

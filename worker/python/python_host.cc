@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "python_extension/json_reader.h"
-#include "python_extension/json_writer.h"
+#include "worker/python/extension/json_reader.h"
+#include "worker/python/extension/json_writer.h"
 #include "worker/runtime/failure.h"
 #include "worker/runtime/json_text.h"
 

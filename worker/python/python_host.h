@@ -14,7 +14,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
-#include "python_extension/python_object.h"
+#include "worker/python/extension/python_object.h"
 #include "worker/runtime/app_host.h"
 #include "worker/runtime/mutex.h"
 

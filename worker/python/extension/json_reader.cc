@@ -1,4 +1,4 @@
-#include "python_extension/json_reader.h"
+#include "worker/python/extension/json_reader.h"
 
 #include <charconv>
 #include <cstdint>

@@ -7,7 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "python_extension/python_object.h"
+#include "worker/python/extension/python_object.h"
 
 namespace dirty::python {
 

@@ -1,4 +1,4 @@
-#include "python_extension/python_object.h"
+#include "worker/python/extension/python_object.h"
 
 #include "absl/strings/str_cat.h"
 

@@ -1,4 +1,4 @@
-#include "python_extension/json_writer.h"
+#include "worker/python/extension/json_writer.h"
 
 #include <charconv>
 #include <cmath>
