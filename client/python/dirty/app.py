@@ -30,7 +30,7 @@ class DirtyApp:
     def init(self) -> None:
         """Loads what the app needs. Called once, before any action; what it raises fails this app's start."""
 
-    def __call__(self, action: str, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, action: str, /, *args: Any, **kwargs: Any) -> Any:
         """Runs the method named `action`; raises ValueError if that is no action."""
         return find_action(self, action)(*args, **kwargs)
 
