@@ -45,6 +45,7 @@ pytestmark = pytest.mark.skipif(
 
 def install(command: str, folder: pathlib.Path, env: dict[str, str]) -> None:
     """Runs a command that needs the package index."""
+    __tracebackhide__ = True
     ran = subprocess.run(["bash", "-c", command], cwd=folder, env=env, stdout=subprocess.PIPE,
                          stderr=subprocess.STDOUT, text=True, timeout=INSTALL_PATIENCE)  # fmt: skip
     if ran.returncode != 0:
