@@ -137,6 +137,17 @@ void Arbiter::OnCallRecord(const CallRecord& record) {
   bool slow = record.ran >= record.slow_call;
   LogLevel level = failed || slow ? LogLevel::kWarning : LogLevel::kDebug;
   if (!log_.Enabled(level)) return;
+  uint64_t untold = 0;
+  if (failed && record.call_id.empty() && !WorthTelling(record, &untold)) return;
+  if (failed && record.call_id.empty()) {
+    log_.Log(level, absl::StrCat("call refused: ", record.error->message()),
+             {{"request", std::string(record.request_id)},
+              {"app", std::string(record.app)},
+              {"action", std::string(record.action.substr(0, 256))},
+              {"reason", std::string(errors::ReasonName(record.error->reason()))},
+              {"more", absl::StrCat(untold)}});
+    return;
+  }
   std::string reason = failed ? std::string(errors::ReasonName(record.error->reason())) : slow ? "slow" : "ok";
   log_.Log(level,
            failed ? "call failed"
@@ -149,7 +160,9 @@ void Arbiter::OnCallRecord(const CallRecord& record) {
             {"worker", absl::StrCat(record.worker)},
             {"waited", errors::Seconds(record.waited)},
             {"ran", errors::Seconds(record.ran)},
-            {"reason", reason}});
+            {"reason", failed && !record.error->exception_type().empty()
+                           ? absl::StrCat(reason, " ", record.error->exception_type())
+                           : reason}});
 }
 
 v1::StatusResponse Arbiter::Status() const {

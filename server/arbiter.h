@@ -133,6 +133,8 @@ class Arbiter final : private Dispatcher::Events, private Supervisor::Events {
   void EndReload(const absl::StatusOr<v1::ReloadResponse>& result, const Done<v1::ReloadResponse>& done);
   std::string DefaultPool() const;
   void TellQueueFull(const CallRecord& record);
+  // Whether a call that was refused is worth a line, and how many of its kind were not before it.
+  bool WorthTelling(const CallRecord& record, uint64_t* untold);
 
   TimerQueue& timers_;
   Logger& log_;
@@ -150,6 +152,11 @@ class Arbiter final : private Dispatcher::Events, private Supervisor::Events {
   std::string log_level_;
   std::vector<Watcher*> watchers_;
   absl::flat_hash_map<std::string, absl::Time> queue_full_told_;  // by app
+  struct Refusals {
+    absl::Time told = absl::InfinitePast();
+    uint64_t untold = 0;
+  };
+  absl::flat_hash_map<std::string, Refusals> refusals_;  // by reason, and by app if it is configured
   ShutdownPhase shutdown_ = ShutdownPhase::kNone;
   TimerQueue::TimerId grace_timer_ = 0;
   Dispatcher dispatcher_;

@@ -332,7 +332,11 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
                             only_hooks_left = true;
                             hooks.WhenIdle([&loop] { loop.Quit(); });
                           },
-                      .read_settings = [&reader](auto done) { reader.Read(std::move(done)); },
+                      .read_settings =
+                          [&](auto done) {
+                            functions.Renew();
+                            reader.Read(std::move(done));
+                          },
                       .on_settings =
                           [&](const Settings& next) {
                             current = next;

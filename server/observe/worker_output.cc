@@ -49,12 +49,15 @@ void WorkerOutput::Finish() {
 void WorkerOutput::Line(absl::string_view line) {
   std::string printable = Printable(absl::StripSuffix(line, "\r"));
   std::string stream(stream_);
+  // What a process says as it dies is wanted at every level that is usual.
+  if (absl::StartsWith(printable, "stacks of pid ") || absl::StartsWith(printable, "Fatal Python error")) dying_ = true;
+  LogLevel level = dying_ ? LogLevel::kWarning : LogLevel::kInfo;
   if (hook_.empty()) {
-    log_.Info(printable, {{"worker", worker_}, {"stream", stream}});
+    log_.Log(level, printable, {{"worker", worker_}, {"stream", stream}});
   } else if (worker_.empty()) {
-    log_.Info(printable, {{"hook", hook_}, {"stream", stream}});
+    log_.Log(level, printable, {{"hook", hook_}, {"stream", stream}});
   } else {
-    log_.Info(printable, {{"hook", hook_}, {"worker", worker_}, {"stream", stream}});
+    log_.Log(level, printable, {{"hook", hook_}, {"worker", worker_}, {"stream", stream}});
   }
   printable.resize(CutAt(printable, kTailLineBytes));
   tail_.push_back(std::move(printable));

@@ -41,6 +41,7 @@ class WorkerOutput {
   Logger& log_;
   std::string partial_;
   bool split_ = false;  // the line at hand began before `partial_`
+  bool dying_ = false;  // a stack dump has begun: it is the last that comes
   std::deque<std::string> tail_;
 };
 

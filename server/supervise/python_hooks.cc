@@ -58,6 +58,7 @@ void PythonHooks::Run(const HookSettings& hook, const v1::HookEvent& event, absl
 }
 
 void PythonHooks::StartNext() {
+  if (leaving_) return;
   auto fail = [this](std::string why) { Post([this, why = std::move(why)] { Finish(why); }); };
   if (helper_ == nullptr) {
     if (absl::Status started = StartHelper(); !started.ok()) return fail(std::string(started.message()));
@@ -154,6 +155,10 @@ void PythonHooks::OnDead() {
   watcher_.Forget(channel_watch_);
   channel_ = -1;
   if (options_.after_reap) options_.after_reap();
+  if (std::exchange(leaving_, false)) {
+    if (!jobs_.empty()) StartNext();
+    return;
+  }
   if (jobs_.empty()) return;
   if (failure.empty()) {
     failure = timed_out_ ? absl::StrCat("killed after its timeout of ", absl::FormatDuration(jobs_.front().timeout))
@@ -171,13 +176,26 @@ void PythonHooks::Finish(const std::string& failure) {
   absl::Status status;
   if (!failure.empty()) {
     std::string message = absl::StrCat("hook ", job.hook, " failed: ", failure);
-    log_.Error(message, {{"hook", job.hook}, {"worker", absl::StrCat(job.worker)}});
+    log_.Error(message, {{"hook", job.hook}, {"worker", job.worker == 0 ? "" : absl::StrCat(job.worker)}});
     status = timed_out_ ? absl::DeadlineExceededError(message) : absl::AbortedError(message);
   }
+  if (std::exchange(renew_, false)) LetHelperGo();
   // Before `done`, which may ask for more.
   if (!jobs_.empty()) StartNext();
   job.done(std::move(status));
   TellIfIdle();
+}
+
+void PythonHooks::Renew() {
+  renew_ = !jobs_.empty();
+  if (!renew_) LetHelperGo();
+}
+
+// OnDead goes on with what waits.
+void PythonHooks::LetHelperGo() {
+  if (helper_ == nullptr) return;
+  leaving_ = true;
+  helper_->Kill();
 }
 
 void PythonHooks::WhenIdle(std::function<void()> idle) {

@@ -44,6 +44,9 @@ class PythonHooks final : public HookRunner {
   void Run(const HookSettings& hook, const v1::HookEvent& event, absl::Duration timeout,
            std::function<void(absl::Status)> done) override;
 
+  // The next hook starts a helper anew, with the code as it is by then: for a reload. The one that runs ends first.
+  void Renew();
+
   // Calls back once, on the loop, never from within, when no hook runs or waits. One at a time.
   void WhenIdle(std::function<void()> idle);
 
@@ -65,6 +68,7 @@ class PythonHooks final : public HookRunner {
   std::vector<std::string> Environment(const PoolSettings& pool) const;
   void OnReply(uint64_t helper, const std::string& data);
   void OnDead();
+  void LetHelperGo();
   void Finish(const std::string& failure);
   void TellIfIdle();
   void Post(std::function<void()> work);
@@ -82,6 +86,8 @@ class PythonHooks final : public HookRunner {
   std::string replies_;   // not yet a line
   std::deque<Job> jobs_;  // the first one runs
   bool timed_out_ = false;
+  bool renew_ = false;
+  bool leaving_ = false;  // the helper was killed to be renewed, and is not dead yet
   TimerQueue::TimerId timer_ = 0;
   std::function<void()> idle_;
   std::shared_ptr<char> alive_ = std::make_shared<char>();

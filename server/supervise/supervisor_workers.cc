@@ -330,7 +330,7 @@ void Supervisor::OnExit(WorkerId id, const ExitStatus& status) {
   if (!was_ready && !expected && !stopping_ && !worker->booted && worker->seat != nullptr) {
     std::string what =
         absl::StrCat("the worker ", how, worker->initialising.empty() ? " before its apps were ready" : "");
-    if (!status.stderr_tail.empty()) absl::StrAppend(&what, ": ", status.stderr_tail.back());
+    if (!status.stderr_tail.empty()) absl::StrAppend(&what, ": ", status.LastWords());
     ChargeFailedStart(*worker, what);
   }
   if (Seat* seat = worker->seat) {

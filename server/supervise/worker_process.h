@@ -37,6 +37,8 @@ struct ExitStatus {
 
   std::string SignalName() const;  // "SIGKILL"; empty if none
   std::string Describe() const;    // "killed by SIGSEGV", "exited with 3"
+  // The line of its stderr that tells most: the last one, but of a fatal error in Python that and where. Empty: none.
+  std::string LastWords() const;
 };
 
 // What a process has taken, its children left out.

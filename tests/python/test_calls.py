@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import SANITIZED, CallError, Dirtyd, pb, values_of
+from conftest import SANITIZED, CallError, Dirtyd, pb, values_of, sanitizer
 
 APP = "calls:Calls"
 CONFIG = {"apps": [APP], "workers": 1, "threads": 4, "kill_after": "60s", "timeout": "120s"}
@@ -168,7 +168,7 @@ def test_a_waiting_generator_is_cancelled(shared: Dirtyd) -> None:
 
 
 def test_ten_thousand_calls_leave_nothing_behind(dirtyd: Dirtyd) -> None:
-    dirtyd.ready({"apps": [APP], "threads": 2, "timeout": "120s"})
+    dirtyd.ready({"apps": [APP], "threads": 2, "timeout": "120s", "env": sanitizer(leaks=True)})
 
     def some_calls(count: int) -> None:
         for first in range(0, count, 50):

@@ -62,7 +62,7 @@ def failure(run: Run, client: dirty.DirtyClient, kind: type[Any], *args: Any, **
     error = raised.value
     assert type(error) is kind, repr(error)
     assert (error.app_path, error.action) == args[:2]
-    assert str(error) == error.message != ""
+    assert str(error).endswith(error.message) and error.message != ""
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is kind and vars(copy) == vars(error)
     return error
@@ -108,6 +108,7 @@ def test_too_large(client: dirty.DirtyClient, run: Run) -> None:
 def test_app_error(client: dirty.DirtyClient, run: Run) -> None:
     error = failure(run, client, dirty.DirtyAppError, APP, "fail", "no such model")
     assert (error.reason, error.exception_type, error.message) == ("APP_ERROR", "ValueError", "no such model")
+    assert str(error) == "ValueError: no such model"
     assert error.traceback.endswith("ValueError: no such model\n") and "raise ValueError(text)" in error.traceback
     assert error.call_id and error.worker_id >= 1
 

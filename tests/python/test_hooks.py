@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
-from conftest import BUILD, Dirtyd
+from conftest import BUILD, Dirtyd, sanitizer
 
 HOOKS = """
 import os, sys, time
@@ -17,6 +17,7 @@ seen = []
 def starting(arbiter):
     seen.append("starting")
     print("starting", arbiter.pid, arbiter.age >= 0, arbiter.apps)
+    arbiter.log.info("as in gunicorn")
 
 def post_fork(arbiter, worker):
     seen.append("post_fork")
@@ -60,6 +61,7 @@ def test_the_hooks_run_in_order_in_one_process_and_its_globals_persist(dirtyd: D
     assert dirtyd.process is not None
     pid = dirtyd.process.pid
     dirtyd.wait_for_line(rf"starting {pid} True \['{APP}'\] hook=python stream=stdout")
+    dirtyd.wait_for_line(r"INFO as in gunicorn hook=python")
     first = dirtyd.worker_pid()
     dirtyd.wait_for_line(rf"post_fork {pid} {first} 1 \['{APP}'\] \['starting', 'post_fork'\]")
     dirtyd.wait_for_line(rf"worker_init {first} 1 \['{APP}'\] worker=1 stream=stdout")
@@ -69,6 +71,17 @@ def test_the_hooks_run_in_order_in_one_process_and_its_globals_persist(dirtyd: D
     # At the end its last hooks are waited for.
     assert dirtyd.stop() == 0
     dirtyd.wait_for_line(r"worker_exit 2 ")
+
+
+def test_after_a_reload_hooks_are_the_code_as_it_is_by_then(dirtyd: Dirtyd, tmp_path: pathlib.Path) -> None:
+    dirtyd.ready(write(tmp_path, {"dirty_post_fork": "post_fork"}))
+    dirtyd.wait_for_line(r"post_fork .* \['post_fork'\]")
+    (tmp_path / "my_hooks.py").write_text(HOOKS.replace('print("post_fork"', 'print("post_fork as edited"'))
+    assert dirtyd.process is not None
+    dirtyd.process.send_signal(1)
+    dirtyd.wait_for_line(r"post_fork as edited .* \['post_fork'\]")
+    dirtyd.wait_for_line(r"reloaded, generation 2")
+    dirtyd.stop()
 
 
 def test_a_failed_starting_hook_fails_the_start(dirtyd: Dirtyd, tmp_path: pathlib.Path) -> None:
@@ -113,7 +126,7 @@ bind = "127.0.0.1:8000"
 workers = 4
 dirty_apps = ["simple_app:App"]
 dirty_workers = 2
-raw_env = ["PRICE=${5}"]
+raw_env = ["PRICE=${5}", *@RAW_ENV@]
 marks = []
 
 def on_dirty_starting(arbiter):
@@ -125,6 +138,9 @@ def dirty_post_fork(arbiter, worker):
 def dirty_worker_init(worker):
     print("initialised", worker.pid, os.environ["PRICE"])
 """
+
+
+CONF = CONF.replace("@RAW_ENV@", repr([f"{key}={value}" for key, value in sanitizer().items()]))
 
 
 def run(folder: pathlib.Path, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -151,8 +167,8 @@ def test_gunicorns_default_of_no_dirty_workers_is_kept(tmp_path: pathlib.Path) -
 
 def test_what_is_wrong_with_it_is_told(tmp_path: pathlib.Path) -> None:
     for text, message in {
-        "import nowhere\n": "ModuleNotFoundError: No module named 'nowhere'",
-        "oops(\n": "SyntaxError: '(' was never closed",
+        "\nimport nowhere\n": "line 2: ModuleNotFoundError: No module named 'nowhere'",
+        "oops(\n": "line 1: SyntaxError: '(' was never closed",
         "dirty_apps = 'a:B'\n": "dirty_apps is a list of 'module:Class' strings, not 'a:B'",
         "dirty_apps = ['a:B']\ndirty_workers = '2'\n": "dirty_workers is a number, not '2'",
         "bind = ':80'\n": "dirty_apps is empty",

@@ -1,6 +1,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "absl/strings/match.h"
 #include "server/arbiter.h"
 #include "tests/unit/core_fakes.h"
 
@@ -367,6 +370,22 @@ TEST_F(OperatorsTest, AFullQueueIsToldOnceASecond) {
   time_.Advance(absl::Seconds(1));
   Submit(callers[1]);
   EXPECT_EQ(watcher.messages.size(), 2u);
+}
+
+TEST_F(OperatorsTest, RefusalsAreLoggedOnceASecondWithHowManyThereWere) {
+  Start(0);
+  FakeCaller callers[50];
+  for (FakeCaller& caller : callers) Submit(caller);
+  auto lines = [&] {
+    return std::count_if(log_.lines.begin(), log_.lines.end(),
+                         [](const std::string& line) { return absl::StrContains(line, "call refused: "); });
+  };
+  EXPECT_EQ(lines(), 1);
+  time_.Advance(absl::Seconds(1));
+  FakeCaller late;
+  Submit(late);
+  EXPECT_EQ(lines(), 2);
+  EXPECT_EQ(log_.last_fields.at("more"), "49");
 }
 
 TEST_F(OperatorsTest, LogLevelsAreCheckedAndTold) {

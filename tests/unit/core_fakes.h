@@ -45,8 +45,10 @@ class FakeTime {
 
 class FakeLog final : public Logger {
  public:
-  void Log(LogLevel, absl::string_view message, std::initializer_list<LogField>) override {
+  void Log(LogLevel, absl::string_view message, std::initializer_list<LogField> fields) override {
     lines.emplace_back(message);
+    last_fields.clear();
+    for (const LogField& field : fields) last_fields.emplace(field.first, field.second);
   }
   bool Enabled(LogLevel) const override { return true; }
   bool Has(absl::string_view part) const {
@@ -57,6 +59,7 @@ class FakeLog final : public Logger {
   }
 
   std::vector<std::string> lines;
+  std::map<std::string, std::string, std::less<>> last_fields;
 };
 
 // A worker as the dispatcher sees it.

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "server/observe/worker_output.h"
+#include "server/supervise/worker_process.h"
 #include "tests/unit/launch_support.h"
 
 namespace dirty {
@@ -65,6 +66,26 @@ TEST_F(WorkerOutputTest, KeepsTheLastLines) {
   ASSERT_EQ(tail.size(), WorkerOutput::kTailLines);
   EXPECT_EQ(tail.front(), "6");
   EXPECT_EQ(tail.back(), "25");
+}
+
+TEST_F(WorkerOutputTest, WhatADyingProcessSaysIsAWarning) {
+  output_.Append("at work\n");
+  EXPECT_EQ(log_.Levels(), std::vector<LogLevel>{LogLevel::kInfo});
+  output_.Append("stacks of pid 7:\n  File \"a.py\"\n");
+  EXPECT_EQ(log_.Levels(), (std::vector<LogLevel>{LogLevel::kInfo, LogLevel::kWarning, LogLevel::kWarning}));
+}
+
+TEST(ExitStatusTest, LastWordsAreTheLineThatTellsMost) {
+  auto last_words = [](std::vector<std::string> tail) {
+    ExitStatus status;
+    status.stderr_tail = std::move(tail);
+    return status.LastWords();
+  };
+  EXPECT_EQ(last_words({}), "");
+  EXPECT_EQ(last_words({"one", "two"}), "two");
+  EXPECT_EQ(last_words({"x", "Fatal Python error: Segmentation fault", "", "Current thread 0x1:",
+                        "  File \"bad.py\", line 3 in init", "  File \"<frozen runpy>\", line 1 in run"}),
+            "Fatal Python error: Segmentation fault, in File \"bad.py\", line 3 in init");
 }
 
 }  // namespace

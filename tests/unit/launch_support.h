@@ -63,11 +63,12 @@ class TestLoop final : public Poster {
 
 class RecordingLog final : public Logger {
  public:
-  void Log(LogLevel, absl::string_view message, std::initializer_list<LogField> fields) override {
+  void Log(LogLevel level, absl::string_view message, std::initializer_list<LogField> fields) override {
     std::string key;
     for (const LogField& field : fields) absl::StrAppend(&key, key.empty() ? "" : " ", field.first, "=", field.second);
     MutexLock lock(&mutex_);
     lines_.emplace_back(std::move(key), std::string(message));
+    levels_.push_back(level);
   }
   bool Enabled(LogLevel) const override { return true; }
 
@@ -80,9 +81,14 @@ class RecordingLog final : public Logger {
     }
     return found;
   }
+  std::vector<LogLevel> Levels() {
+    MutexLock lock(&mutex_);
+    return levels_;
+  }
 
  private:
   Mutex mutex_;
+  std::vector<LogLevel> levels_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::pair<std::string, std::string>> lines_ ABSL_GUARDED_BY(mutex_);
 };
 

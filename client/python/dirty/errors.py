@@ -81,6 +81,12 @@ class DirtyAppError(DirtyError):
         super().__init__(message, **attributes)  # type: ignore[arg-type]
         self.exception_type = exception_type
 
+    def __str__(self) -> str:
+        """As the last line of a traceback has it: `ValueError: no such model`."""
+        if not self.exception_type:
+            return self.message
+        return f"{self.exception_type}: {self.message}" if self.message else self.exception_type
+
 
 class DirtyAppNotFoundError(DirtyError):
     """No such app is configured."""

@@ -7,6 +7,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import logging
 import os
 import platform
 import sys
@@ -37,7 +38,10 @@ class Worker:
         index: Its place in the pool, from 0.
         pool: The pool's name.
         apps: The instances by name.
+        log: A logger; what it does with lines is the app's to configure.
     """
+
+    log = logging.getLogger("dirty")
 
     def __init__(self, worker_id: int, index: int, pool: str, apps: dict[str, Any]) -> None:
         self.pid = os.getpid()

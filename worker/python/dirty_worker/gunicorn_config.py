@@ -121,7 +121,11 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     except BaseException as error:
-        print("".join(traceback.format_exception_only(type(error), error)).strip(), file=sys.stderr)
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        if isinstance(error, SyntaxError) and error.filename == path:
+            lines.append(error.lineno)
+        what = traceback.format_exception_only(type(error), error)[-1].strip()
+        print(f"line {lines[-1]}: {what}" if lines else what, file=sys.stderr)
         return 1
     with out:
         for key, value in literal(config).items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import os
 import socket
 import sys
@@ -26,7 +27,10 @@ class Arbiter:
         age: For how long it has been running, in seconds.
         apps: The names of all configured apps.
         version: Its version.
+        log: A logger, whose lines go to dirtyd's log.
     """
+
+    log = logging.getLogger("dirty")
 
     def __init__(self, event: dict[str, Any], age: float) -> None:
         self.pid: int = event["arbiter_pid"]
@@ -49,7 +53,10 @@ class Worker:
         pool: The pool's name.
         apps: The names of its apps.
         exit: How it ended, as in `dirtyctl status --json`; None while it lives.
+        log: A logger, whose lines go to dirtyd's log.
     """
+
+    log = logging.getLogger("dirty")
 
     def __init__(self, event: dict[str, Any]) -> None:
         worker = event["worker"]
@@ -101,6 +108,7 @@ def main() -> int:
     except OSError:
         print("dirty_worker.hooks is started by dirtyd, not by hand", file=sys.stderr)
         return 2
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
