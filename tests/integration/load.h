@@ -141,7 +141,7 @@ inline grpc::Status Restart(Dirtyd& dirtyd, uint32_t worker, uint32_t* replaced 
   v1::RestartRequest request;
   v1::RestartResponse response;
   request.set_worker_id(worker);
-  const grpc::Status status = dirtyd.admin().Restart(&context, request, &response);
+  grpc::Status status = dirtyd.admin().Restart(&context, request, &response);
   if (replaced != nullptr) *replaced = response.replaced();
   return status;
 }
@@ -150,7 +150,7 @@ inline grpc::Status CancelCall(Dirtyd& dirtyd, const std::string& call_id, bool*
   v1::CancelRequest request;
   v1::CancelResponse response;
   request.set_call_id(call_id);
-  const grpc::Status status = dirtyd.admin().Cancel(&context, request, &response);
+  grpc::Status status = dirtyd.admin().Cancel(&context, request, &response);
   if (was_running != nullptr) *was_running = response.was_running();
   return status;
 }

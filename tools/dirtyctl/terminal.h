@@ -18,7 +18,7 @@ namespace dirty::ctl {
 // leave them alone, too: make it before anything of gRPC. One thread uses it.
 class SignalQueue {
  public:
-  explicit SignalQueue(std::initializer_list<int> signals);
+  SignalQueue(std::initializer_list<int> signals);
   ~SignalQueue();
   SignalQueue(const SignalQueue&) = delete;
   SignalQueue& operator=(const SignalQueue&) = delete;

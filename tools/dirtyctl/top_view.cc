@@ -57,7 +57,7 @@ Lines Apps(const Snapshot& now, const std::optional<Rates>& rates, std::size_t w
 std::string Running(const v1::RunningCall& call, std::size_t columns) {
   const std::string what = Printable(absl::StrCat(call.action(), " ", Age(ToDuration(call.elapsed()))));
   const std::string app = Printable(call.app());
-  const std::string all = absl::StrCat(app, " ", what, " ", Printable(call.call_id()));
+  std::string all = absl::StrCat(app, " ", what, " ", Printable(call.call_id()));
   if (columns == 0 || Columns(all) <= columns) return all;
   const std::size_t left = columns > Columns(what) + 1 ? columns - Columns(what) - 1 : 0;
   return absl::StrCat(CutBeginning(app, std::max(left, kNarrowestApp)), " ", what);
