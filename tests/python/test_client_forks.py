@@ -88,7 +88,7 @@ for pid in pids: reap(pid)
 @pytest.mark.xfail(
     raises=subprocess.TimeoutExpired,
     strict=False,
-    reason="hung once in a full run, cause not found: 30,000 forks did not repeat it. Any other failure counts.",
+    reason="known defect: a child asks grpc_is_initialized() while gRPC's clean-up thread held its lock at the fork",
 )
 def test_forks_among_threads_that_call(shared: Dirtyd) -> None:
     script = """
@@ -114,6 +114,9 @@ assert not faults, faults
     python(COMMON + script, shared.socket)
 
 
+@pytest.mark.xfail(
+    strict=False, reason="known defect: AsyncRunner::Send may use its completion queue after Close has shut it down"
+)
 def test_calls_that_outlast_the_patience_of_a_fork_have_an_unknown_outcome(shared: Dirtyd) -> None:
     script = """
 outcomes = []
