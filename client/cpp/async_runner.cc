@@ -8,7 +8,9 @@ namespace dirty::client::internal {
 AsyncRunner::AsyncRunner(std::shared_ptr<Connector> connector, std::chrono::nanoseconds connect_timeout)
     : connector_(std::move(connector)), connect_timeout_(connect_timeout) {}
 
+// Not earlier: an operation whose tag comes back may need the queue once more.
 AsyncRunner::~AsyncRunner() {
+  queue_.Shutdown();
   void* tag = nullptr;
   bool ok = false;
   while (queue_.Next(&tag, &ok)) {
@@ -140,8 +142,7 @@ void AsyncRunner::Close() {
   }
   for (const auto& call : sent) call->Cancel();
   sent.clear();
-  queue_.Shutdown();
-  end(receiver);
+  end(receiver);  // once every tag is back
 }
 
 }  // namespace dirty::client::internal

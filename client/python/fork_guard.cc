@@ -9,6 +9,7 @@
 #include <atomic>
 #include <chrono>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 namespace dirty::python {
@@ -18,19 +19,23 @@ using std::chrono::steady_clock;
 
 // How long a fork waits for calls in flight; new ones wait for the fork.
 constexpr std::chrono::seconds kPatience{1};
+// How long it waits for gRPC to clean up after the last call.
+constexpr std::chrono::milliseconds kCleanUp{200};
 
 // Of the process, and never destroyed: forks may come at its very end.
 struct State {
   std::mutex mutex;                            // held while the process forks
   std::vector<const client::Client*> clients;  // guarded by mutex
-  bool suspended = false;                      // of the thread that forks
-  bool clean = false;                          // of the thread that forks
+  bool clean = false;                          // guarded by mutex
   std::atomic<bool> broken = false;
 };
 State& TheState() {
   static State& state = *new State;
   return state;
 }
+
+// Of the thread that forks: others may fork in order to exec at the same time.
+thread_local bool suspended = false;
 
 bool HoldsGil() { return Py_IsInitialized() != 0 && PyGILState_Check() != 0; }
 
@@ -47,10 +52,21 @@ bool ExecFollows() {
   return follows;
 }
 
+// gRPC may clean up on a thread of its own, under the lock that this question takes. Who asks before the fork until the
+// answer is yes knows that nobody holds that lock in the child; the child itself could wait for ever.
+bool GrpcIsDown() {
+  const steady_clock::time_point until = steady_clock::now() + kCleanUp;
+  while (grpc_is_initialized() != 0) {
+    if (steady_clock::now() >= until) return false;  // somebody else uses it
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
+}
+
 void BeforeFork() {
   State& state = TheState();
-  state.suspended = !ExecFollows();
-  if (!state.suspended) return;
+  suspended = !ExecFollows();
+  if (!suspended) return;
   // Threads that come back from a call need the GIL to leave.
   PyThreadState* thread = HoldsGil() ? PyEval_SaveThread() : nullptr;
   state.mutex.lock();
@@ -59,6 +75,7 @@ void BeforeFork() {
   for (const client::Client* client : state.clients) {
     state.clean &= client->Suspend(std::max<steady_clock::duration>(until - steady_clock::now(), {}));
   }
+  state.clean &= GrpcIsDown();
   if (thread != nullptr) PyEval_RestoreThread(thread);
 }
 
@@ -69,13 +86,13 @@ void AfterFork() {
 }
 
 void AfterForkInParent() {
-  if (TheState().suspended) AfterFork();
+  if (suspended) AfterFork();
 }
 
 void AfterForkInChild() {
   State& state = TheState();
-  if (!state.suspended || !state.clean || grpc_is_initialized() != 0) state.broken = true;
-  if (state.suspended) AfterFork();
+  if (!suspended || !state.clean) state.broken = true;
+  if (suspended) AfterFork();
 }
 
 }  // namespace

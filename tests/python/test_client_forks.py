@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-
-import pytest
 from client_support import needs_runtime, python
 from conftest import Dirtyd
 
@@ -85,11 +82,6 @@ for pid in pids: reap(pid)
     python(COMMON + script, shared.socket)
 
 
-@pytest.mark.xfail(
-    raises=subprocess.TimeoutExpired,
-    strict=False,
-    reason="known defect: a child asks grpc_is_initialized() while gRPC's clean-up thread held its lock at the fork",
-)
 def test_forks_among_threads_that_call(shared: Dirtyd) -> None:
     script = """
 stop = threading.Event()
@@ -114,9 +106,6 @@ assert not faults, faults
     python(COMMON + script, shared.socket)
 
 
-@pytest.mark.xfail(
-    strict=False, reason="known defect: AsyncRunner::Send may use its completion queue after Close has shut it down"
-)
 def test_calls_that_outlast_the_patience_of_a_fork_have_an_unknown_outcome(shared: Dirtyd) -> None:
     script = """
 outcomes = []
