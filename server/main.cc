@@ -360,7 +360,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
     services.push_back(message->file()->service(0)->full_name());
   }
   ReflectionService reflection(services);
-  ArbiterService arbiter_service(arbiter.dispatcher());
+  ArbiterService arbiter_service(arbiter.dispatcher(), current);
   AdminService admin_service(arbiter);
   builder.RegisterService(&arbiter_service.service());
   builder.RegisterService(&admin_service.service());

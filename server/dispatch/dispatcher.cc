@@ -164,21 +164,28 @@ Admission Dispatcher::Submit(Submission submission) {
   return {.call = call->number, .refused = nullptr};
 }
 
-void Dispatcher::Abandon(CallNumber number) {
+errors::ErrorPtr Dispatcher::Refuse(const Submission& submission, errors::ErrorPtr error) {
+  return Refuse(FindApp(submission.request->app()), submission, std::move(error)).refused;
+}
+
+void Dispatcher::Abandon(CallNumber number) { Leave(number, /*tell=*/false); }
+
+void Dispatcher::CancelByCaller(CallNumber number) { Leave(number, /*tell=*/true); }
+
+void Dispatcher::Leave(CallNumber number, bool tell) {
   auto it = calls_.find(number);
   if (it == calls_.end() || it->second->listener == nullptr) return;
   Call* call = it->second.get();
+  if (!tell) call->listener = nullptr;
   Outcome outcome;
   outcome.error = errors::Cancelled("the client");
   if (call->worker == nullptr) {
     Dequeue(call);
     timers_.Cancel(call->timer);
-    call->listener = nullptr;
     Answer(call, std::move(outcome));
     Forget(call);
     return;
   }
-  call->listener = nullptr;
   Answer(call, std::move(outcome));
   AskToStop(call, v1::CANCEL_REASON_CLIENT, /*kill=*/false);
 }
@@ -399,6 +406,7 @@ void Dispatcher::OnCallChunk(WorkerId worker_id, v1::CallChunk& chunk) {
   if (it == calls_.end() || it->second->worker == nullptr || it->second->worker->id != worker_id) return;
   Call* call = it->second.get();
   if (!call->stream || call->listener == nullptr) return;
+  chunk.mutable_chunk();  // never null, whatever a worker sends
   call->listener->OnChunk(std::unique_ptr<v1::Chunk>(chunk.release_chunk()));
 }
 

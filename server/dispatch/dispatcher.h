@@ -119,10 +119,14 @@ class Dispatcher {
 
   // Admits a call, or says why not. A free slot takes it at once.
   Admission Submit(Submission submission);
+  // Counts and logs a call that whoever took it refuses. Returns the error, completed.
+  errors::ErrorPtr Refuse(const Submission& submission, errors::ErrorPtr error);
   // The caller cancelled, or is gone. Its listener is not called any more. A call that waits is dropped; one that runs
   // is asked to stop and may run on to its own limit: a caller that leaves must not cost the others a worker.
   // `number` may have ended.
   void Abandon(CallNumber number);
+  // The same, but the listener is told: CANCELLED, from within this call.
+  void CancelByCaller(CallNumber number);
   // An operator cancels: the caller gets CANCELLED, and what ignores it is killed after `kill_after`.
   // False: no such call, or it has ended. `was_running` may be null.
   bool Cancel(absl::string_view call_id, bool* was_running);
@@ -171,6 +175,7 @@ class Dispatcher {
   App* FindApp(absl::string_view name);
   Worker* FindWorker(WorkerId id) const;
   Admission Refuse(App* app, const Submission& submission, errors::ErrorPtr error);
+  void Leave(CallNumber number, bool tell);
   void Enqueue(Call* call);
   void Dequeue(Call* call);
   void StartCall(Call* call, Worker* worker);

@@ -12,6 +12,9 @@
 namespace dirty::errors {
 namespace {
 
+// The least that a QUEUE_FULL of an app asks for: when a call of a session ends, nobody knows.
+constexpr absl::Duration kSessionRetryDelay = absl::Milliseconds(50);
+
 ErrorPtr Make(v1::Reason reason, std::string message) {
   auto error = std::make_unique<v1::Error>();
   error->set_reason(reason);
@@ -104,6 +107,13 @@ ErrorPtr QueueFull(absl::string_view app, uint32_t queue_size, absl::Duration re
       Make(v1::REASON_QUEUE_FULL, absl::StrCat("the queue of \"", app, "\" is full: queue_size ", queue_size,
                                                " calls wait already; try again in ", Seconds(retry_delay)));
   ToProto(retry_delay, error->mutable_retry_delay());
+  return error;
+}
+
+ErrorPtr SessionFull(uint32_t max_calls) {
+  ErrorPtr error = Make(v1::REASON_QUEUE_FULL, absl::StrCat("the session is full: max_calls_per_session ", max_calls,
+                                                            " calls are in flight already; send more as they end"));
+  ToProto(kSessionRetryDelay, error->mutable_retry_delay());
   return error;
 }
 

@@ -25,6 +25,8 @@ ErrorPtr InvalidRequest(absl::string_view what);
 ErrorPtr AppNotFound(absl::string_view app, const std::vector<std::string>& names);
 ErrorPtr NoWorkers(absl::string_view app, absl::string_view why);
 ErrorPtr QueueFull(absl::string_view app, uint32_t queue_size, absl::Duration retry_delay);
+// More calls in flight on one session than it may have.
+ErrorPtr SessionFull(uint32_t max_calls);
 // `why`: why nothing was free.
 ErrorPtr QueueTimeout(absl::string_view app, absl::Duration waited, absl::string_view why);
 ErrorPtr Timeout(absl::string_view app, absl::string_view action, absl::Duration ran);

@@ -2,9 +2,9 @@
 
 #include <deque>
 #include <memory>
-#include <string>
 #include <utility>
 
+#include "server/rpc/session.h"
 #include "server/rpc/status.h"
 
 namespace dirty {
@@ -12,17 +12,13 @@ namespace {
 
 // Calls that wait for a client in the queue: a burst of this many is taken without a new round through gRPC.
 constexpr int kArmed = 16;
-// A reader's credit: chunks between the worker and its socket.
-constexpr uint32_t kStreamCredits = 16;
 
 Submission MakeSubmission(const grpc::ServerContext& context, std::unique_ptr<v1::ExecuteRequest> request,
-                          const Clock& clock, CallListener* listener) {
+                          absl::Time deadline, CallListener* listener) {
   Submission submission;
   submission.request = std::move(request);
   submission.listener = listener;
-  if (context.deadline() != std::chrono::system_clock::time_point::max()) {
-    submission.client_deadline = clock.Now() + (absl::FromChrono(context.deadline()) - absl::Now());
-  }
+  submission.client_deadline = deadline;
   auto parent = context.client_metadata().find("traceparent");
   if (parent != context.client_metadata().end()) {
     submission.traceparent.assign(parent->second.data(), std::min<size_t>(parent->second.size(), 64));
@@ -32,95 +28,61 @@ Submission MakeSubmission(const grpc::ServerContext& context, std::unique_ptr<v1
 
 }  // namespace
 
-// Execute. It lives from its arming until both its tags are back: `done`, which tells of a cancellation, and the
-// answer's.
-class ArbiterService::UnaryCall final : public CallListener {
+// Execute.
+class ArbiterService::UnaryCall final : public Rpc, private CallListener {
  public:
-  explicit UnaryCall(ArbiterService& owner) : owner_(owner), responder_(&context_) {
-    context_.AsyncNotifyWhenDone(&done_);
-    owner_.service_.RequestExecute(&context_, request_.get(), &responder_, owner_.loop_->queue(), owner_.loop_->queue(),
-                                   &arrived_);
+  explicit UnaryCall(ArbiterService& owner) : Rpc(owner), responder_(&context_) {
+    owner_.service_.RequestExecute(&context_, request_.get(), &responder_, queue(), queue(), &arrived_);
   }
 
  private:
-  void OnArrived(bool ok) {
-    if (!ok) {
-      delete this;  // shutdown; `done` never comes for a call that did not start
-      return;
-    }
+  void Begin() override {
     new UnaryCall(owner_);
-    owner_.CallOpened();
-    pending_ = 1;
-    Admission admission =
-        owner_.dispatcher_.Submit(MakeSubmission(context_, std::move(request_), owner_.loop_->timers().clock(), this));
+    Admission admission = dispatcher().Submit(MakeSubmission(context_, std::move(request_), Deadline(), this));
     if (admission.refused != nullptr) {
-      ++pending_;
-      responder_.FinishWithError(ToStatus(*admission.refused), &answered_);
+      responder_.FinishWithError(ToStatus(*admission.refused), UnderWay(answered_));
     } else {
       call_ = admission.call;
     }
+  }
+
+  void End() override {
+    if (call_ != 0) dispatcher().Abandon(std::exchange(call_, 0));
   }
 
   void OnChunk(std::unique_ptr<v1::Chunk>) override {}
 
   void OnDone(Outcome outcome) override {
     call_ = 0;
-    ++pending_;
     if (outcome.response != nullptr) {
-      responder_.Finish(*outcome.response, grpc::Status::OK, &answered_);
+      responder_.Finish(*outcome.response, grpc::Status::OK, UnderWay(answered_));
     } else {
-      responder_.FinishWithError(ToStatus(*outcome.error), &answered_);
+      responder_.FinishWithError(ToStatus(*outcome.error), UnderWay(answered_));
     }
   }
 
   void OnAnswered(bool) { Returned(); }
 
-  // The RPC is over, answered or cancelled.
-  void OnDoneTag(bool) {
-    if (call_ != 0) owner_.dispatcher_.Abandon(std::exchange(call_, 0));
-    Returned();
-  }
-
-  void Returned() {
-    if (--pending_ > 0) return;
-    owner_.CallClosed();
-    delete this;
-  }
-
-  ArbiterService& owner_;
-  grpc::ServerContext context_;
   std::unique_ptr<v1::ExecuteRequest> request_ = std::make_unique<v1::ExecuteRequest>();
   grpc::ServerAsyncResponseWriter<v1::ExecuteResponse> responder_;
   CallNumber call_ = 0;  // while the dispatcher has it
-  int pending_ = 0;
-  MemberCompletion<UnaryCall> arrived_{this, &UnaryCall::OnArrived};
   MemberCompletion<UnaryCall> answered_{this, &UnaryCall::OnAnswered};
-  MemberCompletion<UnaryCall> done_{this, &UnaryCall::OnDoneTag};
 };
 
-// ExecuteStream. A chunk's credit goes back to the worker when the transport has taken the chunk: what waits here is
-// bounded by the credits.
-class ArbiterService::StreamCall final : public CallListener {
+// ExecuteStream. What waits here is bounded by the window.
+class ArbiterService::StreamCall final : public Rpc, private CallListener {
  public:
-  explicit StreamCall(ArbiterService& owner) : owner_(owner), writer_(&context_) {
-    context_.AsyncNotifyWhenDone(&done_);
-    owner_.service_.RequestExecuteStream(&context_, request_.get(), &writer_, owner_.loop_->queue(),
-                                         owner_.loop_->queue(), &arrived_);
+  explicit StreamCall(ArbiterService& owner) : Rpc(owner), writer_(&context_) {
+    owner_.service_.RequestExecuteStream(&context_, request_.get(), &writer_, queue(), queue(), &arrived_);
   }
 
  private:
-  void OnArrived(bool ok) {
-    if (!ok) {
-      delete this;
-      return;
-    }
+  void Begin() override {
     new StreamCall(owner_);
-    owner_.CallOpened();
-    pending_ = 1;
-    Submission submission = MakeSubmission(context_, std::move(request_), owner_.loop_->timers().clock(), this);
+    Submission submission = MakeSubmission(context_, std::move(request_), Deadline(), this);
     submission.stream = true;
-    submission.credits = kStreamCredits;
-    Admission admission = owner_.dispatcher_.Submit(std::move(submission));
+    submission.credits = window_.TakeCredits();
+    Admission admission = dispatcher().Submit(std::move(submission));
     if (admission.refused != nullptr) {
       Finish(ToStatus(*admission.refused));
     } else {
@@ -128,7 +90,13 @@ class ArbiterService::StreamCall final : public CallListener {
     }
   }
 
+  void End() override {
+    chunks_.clear();
+    if (call_ != 0) dispatcher().Abandon(std::exchange(call_, 0));
+  }
+
   void OnChunk(std::unique_ptr<v1::Chunk> chunk) override {
+    window_.OnChunk(PayloadBytes(chunk->value(), *chunk));
     chunks_.push_back(std::move(chunk));
     WriteNext();
   }
@@ -148,11 +116,12 @@ class ArbiterService::StreamCall final : public CallListener {
   }
 
   void WriteNext() {
-    if (writing_ || gone_) return;
+    if (writing_ || over()) return;
     if (!chunks_.empty()) {
+      grpc::WriteOptions options;
+      if (chunks_.size() > 1) options.set_buffer_hint();
       writing_ = true;
-      ++pending_;
-      writer_.Write(*chunks_.front(), &wrote_);
+      writer_.Write(*chunks_.front(), options, UnderWay(wrote_));
       chunks_.pop_front();
     } else if (ended_) {
       Finish(status_);
@@ -161,80 +130,37 @@ class ArbiterService::StreamCall final : public CallListener {
 
   void OnWrote(bool ok) {
     writing_ = false;
-    if (ok && call_ != 0) owner_.dispatcher_.Credit(call_, 1);
-    if (ok) WriteNext();
+    if (ok) {
+      window_.OnWritten();
+      if (call_ != 0) {
+        if (uint32_t credits = window_.TakeCredits(); credits > 0) dispatcher().Credit(call_, credits);
+      }
+      WriteNext();
+    }
     Returned();
   }
 
-  void Finish(const grpc::Status& status) {
-    ++pending_;
-    writer_.Finish(status, &answered_);
-  }
+  void Finish(const grpc::Status& status) { writer_.Finish(status, UnderWay(answered_)); }
 
   void OnAnswered(bool) { Returned(); }
 
-  void OnDoneTag(bool) {
-    gone_ = true;
-    chunks_.clear();
-    if (call_ != 0) owner_.dispatcher_.Abandon(std::exchange(call_, 0));
-    Returned();
-  }
-
-  void Returned() {
-    if (--pending_ > 0) return;
-    owner_.CallClosed();
-    delete this;
-  }
-
-  ArbiterService& owner_;
-  grpc::ServerContext context_;
   std::unique_ptr<v1::ExecuteRequest> request_ = std::make_unique<v1::ExecuteRequest>();
   grpc::ServerAsyncWriter<v1::Chunk> writer_;
   std::deque<std::unique_ptr<v1::Chunk>> chunks_;
+  ChunkWindow window_{UINT64_MAX};  // gRPC's flow control says how much the reader takes
   grpc::Status status_;
   CallNumber call_ = 0;
   bool writing_ = false;
   bool ended_ = false;
-  bool gone_ = false;
-  int pending_ = 0;
-  MemberCompletion<StreamCall> arrived_{this, &StreamCall::OnArrived};
   MemberCompletion<StreamCall> wrote_{this, &StreamCall::OnWrote};
   MemberCompletion<StreamCall> answered_{this, &StreamCall::OnAnswered};
-  MemberCompletion<StreamCall> done_{this, &StreamCall::OnDoneTag};
-};
-
-// Session, until it is built.
-class ArbiterService::SessionCall final {
- public:
-  explicit SessionCall(ArbiterService& owner) : owner_(owner), stream_(&context_) {
-    owner_.service_.RequestSession(&context_, &stream_, owner_.loop_->queue(), owner_.loop_->queue(), &arrived_);
-  }
-
- private:
-  void OnArrived(bool ok) {
-    if (!ok) {
-      delete this;
-      return;
-    }
-    new SessionCall(owner_);
-    stream_.Finish(grpc::Status(grpc::StatusCode::UNIMPLEMENTED,
-                                "dirty.v1.Arbiter.Session is not built in this version; use Execute"),
-                   &answered_);
-  }
-  void OnAnswered(bool) { delete this; }
-
-  ArbiterService& owner_;
-  grpc::ServerContext context_;
-  grpc::ServerAsyncReaderWriter<v1::SessionResponse, v1::SessionRequest> stream_;
-  MemberCompletion<SessionCall> arrived_{this, &SessionCall::OnArrived};
-  MemberCompletion<SessionCall> answered_{this, &SessionCall::OnAnswered};
 };
 
 void ArbiterService::Start(Loop& loop) {
   loop_ = &loop;
   for (int i = 0; i < kArmed; ++i) new UnaryCall(*this);
   new StreamCall(*this);
-  new SessionCall(*this);
+  new Session(*this);
 }
 
 void ArbiterService::CallClosed() {
@@ -243,6 +169,8 @@ void ArbiterService::CallClosed() {
 
 void ArbiterService::WhenIdle(std::function<void()> idle) {
   idle_ = std::move(idle);
+  stopping_ = true;
+  for (Session* session : sessions_) session->Shutdown();
   if (open_ == 0) loop_->timers().Schedule(loop_->timers().Now(), std::exchange(idle_, nullptr));
 }
 

@@ -1,4 +1,4 @@
-// The Arbiter service on the loop: unary Execute and server-streaming ExecuteStream.
+// The Arbiter service on the loop: unary Execute, server-streaming ExecuteStream, and Session (session.h).
 //
 // Owned by main. Loop-confined, but for construction and service(). It outlives Loop::Drain, after which none of its
 // calls is left.
@@ -6,7 +6,9 @@
 
 #include <functional>
 
+#include "absl/container/flat_hash_set.h"
 #include "dirty/v1/arbiter.grpc.pb.h"
+#include "server/config/settings.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/loop/loop.h"
 
@@ -14,27 +16,33 @@ namespace dirty {
 
 class ArbiterService {
  public:
-  explicit ArbiterService(Dispatcher& dispatcher) : dispatcher_(dispatcher) {}
+  // `settings`: as the last reload left them; max_calls_per_session is read from there.
+  ArbiterService(Dispatcher& dispatcher, const Settings& settings) : dispatcher_(dispatcher), settings_(settings) {}
 
   grpc::Service& service() { return service_; }
 
   // Takes calls from now on. Once the server has started.
   void Start(Loop& loop);
 
-  // Calls `idle` once, from the loop, when no call is open: every answer was handed to the transport.
+  // Calls `idle` once, from the loop, when no call is open: every answer was handed to the transport. Sessions end now,
+  // with UNAVAILABLE, each when its calls are answered.
   void WhenIdle(std::function<void()> idle);
 
  private:
+  class Rpc;
   class UnaryCall;
   class StreamCall;
-  class SessionCall;
+  class Session;
 
   void CallOpened() { ++open_; }
   void CallClosed();
 
-  size_t open_ = 0;  // calls that arrived and are not over
+  size_t open_ = 0;  // calls and sessions that arrived and are not over
+  bool stopping_ = false;
   std::function<void()> idle_;
+  absl::flat_hash_set<Session*> sessions_;
   Dispatcher& dispatcher_;
+  const Settings& settings_;
   Loop* loop_ = nullptr;
   v1::Arbiter::AsyncService service_;
 };

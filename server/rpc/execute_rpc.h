@@ -1,0 +1,82 @@
+// What the three RPCs of the Arbiter service share: their life. Of execute.cc and session.cc only.
+#pragma once
+
+#include <string>
+
+#include "absl/time/clock.h"
+#include "server/rpc/execute.h"
+
+namespace dirty {
+
+// One RPC, from its arming until its last tag is back; then it deletes itself. One tag is there for its whole life:
+// `done`, which tells of its end, also of a cancellation. Loop-confined.
+class ArbiterService::Rpc {
+ public:
+  Rpc(const Rpc&) = delete;
+  Rpc& operator=(const Rpc&) = delete;
+
+ protected:
+  // A derived constructor requests the RPC, with `arrived_`.
+  explicit Rpc(ArbiterService& owner) : owner_(owner) { context_.AsyncNotifyWhenDone(&done_); }
+  virtual ~Rpc() = default;
+
+  // A client called. Arms the next one of its kind first.
+  virtual void Begin() = 0;
+  // It is over, answered or not. What the dispatcher still has of it is to be abandoned.
+  virtual void End() = 0;
+
+  // For each operation but the arming: counted until its tag is back and says Returned, which may delete `this`.
+  template <typename T>
+  void* UnderWay(MemberCompletion<T>& tag) {
+    ++pending_;
+    return static_cast<Completion*>(&tag);
+  }
+  void Returned() {
+    if (--pending_ > 0) return;
+    owner_.CallClosed();
+    delete this;
+  }
+
+  Dispatcher& dispatcher() { return owner_.dispatcher_; }
+  grpc::ServerCompletionQueue* queue() { return owner_.loop_->queue(); }
+  bool over() const { return over_; }
+  // The RPC's own deadline, by the loop's clock.
+  absl::Time Deadline() const {
+    if (context_.deadline() == std::chrono::system_clock::time_point::max()) return absl::InfiniteFuture();
+    return owner_.loop_->timers().Now() + (absl::FromChrono(context_.deadline()) - absl::Now());
+  }
+
+  ArbiterService& owner_;
+  grpc::ServerContext context_;
+  MemberCompletion<Rpc> arrived_{this, &Rpc::OnArrived};
+
+ private:
+  void OnArrived(bool ok) {
+    if (!ok) {
+      delete this;  // shutdown; `done` never comes for a call that did not start
+      return;
+    }
+    owner_.CallOpened();
+    pending_ = 1;
+    Begin();
+  }
+  void OnDone(bool) {
+    over_ = true;
+    End();
+    Returned();
+  }
+
+  int pending_ = 0;
+  bool over_ = false;
+  MemberCompletion<Rpc> done_{this, &Rpc::OnDone};
+};
+
+// The size of what users put into an answer: what costs memory. Cheap.
+template <typename Message>
+size_t PayloadBytes(const std::string& json, const Message& message) {
+  size_t bytes = json.size();
+  for (const std::string& attachment : message.attachments()) bytes += attachment.size();
+  return bytes;
+}
+
+}  // namespace dirty

@@ -1,0 +1,94 @@
+// A session: one client's stream with many calls in flight. Of execute.cc and session.cc only.
+//
+// Frames that the client sends are handled one by one, as they are read. Frames for the client wait in an outbox while
+// one is being written; all but the last go with gRPC's hint that more follows, so that they share a system call.
+//
+// What is promised:
+//  - Every `execute` gets exactly one `done`, whatever is wrong with it, in the order of completion. One that is
+//  refused
+//    (no id, an id that is in flight, no request, too many) is answered at once with an error without `call_id`; an
+//    error of a call that was admitted has one. So a client that used an id twice can tell which of the two is meant.
+//  - A call's chunks come before its `done`. A result that is no stream is one last chunk, which needs no credit.
+//  - A client that does not read is not read from, once kMostWaiting bytes wait for it. Its calls in flight may still
+//    add their answers: at most max_calls_per_session.
+//  - Half-close: the calls in flight are answered, then the stream ends with OK. Any other end of the stream abandons
+//    its calls. Shutdown of dirtyd: as ArbiterService::WhenIdle says; until then calls are answered as the dispatcher
+//    does.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <optional>
+
+#include "absl/container/flat_hash_map.h"
+#include "server/rpc/chunk_window.h"
+#include "server/rpc/execute_rpc.h"
+
+namespace dirty {
+
+class ArbiterService::Session final : public Rpc {
+ public:
+  explicit Session(ArbiterService& owner);
+
+  // Ends with UNAVAILABLE when its calls are answered.
+  void Shutdown();
+
+ private:
+  class Call;
+
+  // A frame that waits: exactly one of the three.
+  struct Outgoing {
+    uint64_t id = 0;
+    std::unique_ptr<v1::ExecuteResponse> response = {};
+    std::unique_ptr<v1::Error> error = {};
+    std::unique_ptr<v1::Chunk> chunk = {};
+    CallNumber chunk_of = 0;
+    size_t bytes = 0;
+  };
+
+  void Begin() override;
+  void End() override;
+
+  void OnRead(bool ok);
+  void Handle();
+  void Greet();
+  void Execute(v1::SessionExecute& execute);
+  void Cancel(uint64_t id);
+  void Credit(uint64_t id, uint32_t chunks);
+
+  // Of a Call.
+  void OnCallChunk(Call& call, std::unique_ptr<v1::Chunk> chunk);
+  void OnCallDone(Call& call, Outcome outcome);  // `call` is gone then
+  void GiveCredits(Call& call);
+
+  void Send(Outgoing frame);
+  void SendError(uint64_t id, errors::ErrorPtr error);
+  void WriteNext();
+  void OnWritten(bool ok);
+  // Reads on, unless too much waits to be written.
+  void ReadNext();
+  // The stream is to end with this status when everything is answered and written. The first one counts.
+  void EndWith(grpc::Status status);
+  void OnFinished(bool) { Returned(); }
+
+  grpc::ServerAsyncReaderWriter<v1::SessionResponse, v1::SessionRequest> stream_;
+  v1::SessionRequest incoming_;
+  v1::SessionResponse outgoing_;
+  absl::flat_hash_map<uint64_t, std::unique_ptr<Call>> calls_;  // in flight, by the client's ids
+  std::deque<Outgoing> outbox_;
+  size_t waiting_ = 0;       // bytes in the outbox
+  uint64_t written_id_ = 0;  // the chunk that is being written, and its call
+  CallNumber written_of_ = 0;
+  absl::Time deadline_;
+  std::optional<grpc::Status> end_;
+  bool greeted_ = false;
+  bool reading_ = false;
+  bool writing_ = false;
+  bool half_closed_ = false;
+  bool finishing_ = false;
+  MemberCompletion<Session> read_{this, &Session::OnRead};
+  MemberCompletion<Session> written_{this, &Session::OnWritten};
+  MemberCompletion<Session> finished_{this, &Session::OnFinished};
+};
+
+}  // namespace dirty
