@@ -88,6 +88,7 @@ class GrpcLinks::Link final : public WorkerPort {
       v1::AppSpec* app = hello->add_apps();
       app->set_name(settings.name);
       app->set_path(owner_.options_.locate(settings, *spec.pool));
+      app->set_may_skip(!settings.workers.has_value());
       if (spec.pool->runtime == WorkerRuntime::kNative && !absl::StrContains(app->path(), '/')) {
         app->mutable_searched()->Assign(spec.pool->library_path.begin(), spec.pool->library_path.end());
       }
@@ -250,11 +251,15 @@ class GrpcLinks::Link final : public WorkerPort {
       case v1::WorkerFrame::kAppReady: {
         const auto& time = frame_.app_ready().init_time();
         events.OnAppReady(worker_, frame_.app_ready().app(),
-                          absl::Seconds(time.seconds()) + absl::Nanoseconds(time.nanos()));
+                          absl::Seconds(time.seconds()) + absl::Nanoseconds(time.nanos()),
+                          frame_.app_ready().workers());
         break;
       }
       case v1::WorkerFrame::kAppFailed:
         events.OnAppFailed(worker_, frame_.app_failed().app(), frame_.app_failed().error());
+        break;
+      case v1::WorkerFrame::kAppSkipped:
+        events.OnAppSkipped(worker_, frame_.app_skipped().app(), frame_.app_skipped().workers());
         break;
       case v1::WorkerFrame::kReady:
         events.OnWorkerReady(worker_);

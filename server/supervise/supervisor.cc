@@ -155,7 +155,11 @@ void Supervisor::ReopenLogs() {
 }
 
 bool Supervisor::Assigned(const Pool& pool, const Seat& seat, const AppSettings& app) const {
-  if (!app.workers.has_value() || *app.workers >= pool.desired) return true;
+  if (!app.workers.has_value()) {
+    uint32_t its_own = apps_.find(app.name)->second.workers;
+    return its_own == 0 || seat.index < its_own;
+  }
+  if (*app.workers >= pool.desired) return true;
   // Apps that want few workers are laid out one after the other, so that they share seats as little as they can.
   uint64_t start = 0;
   for (const AppSettings& other : pool.settings->apps) {

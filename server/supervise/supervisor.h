@@ -110,7 +110,8 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
 
   // WorkerLinks::Events
   void OnAppStarting(WorkerId worker, absl::string_view app) override;
-  void OnAppReady(WorkerId worker, absl::string_view app, absl::Duration init_time) override;
+  void OnAppReady(WorkerId worker, absl::string_view app, absl::Duration init_time, uint32_t workers) override;
+  void OnAppSkipped(WorkerId worker, absl::string_view app, uint32_t workers) override;
   void OnAppFailed(WorkerId worker, absl::string_view app, const v1::Error& error) override;
   void OnWorkerReady(WorkerId worker) override;
   void OnPong(WorkerId worker, uint64_t sequence) override;
@@ -142,7 +143,8 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
   struct App {
     AppHealth health;
     Pool* pool = nullptr;
-    Seat* probe = nullptr;                                // where it is being retried
+    uint32_t workers = 0;   // how many it wants itself, where the configuration does not say; 0: nor does it
+    Seat* probe = nullptr;  // where it is being retried
     v1::AppStatus::State told = v1::AppStatus::STARTING;  // by the last event
     TimerQueue::TimerId retry_timer = 0;
     TimerQueue::TimerId lasted_timer = 0;

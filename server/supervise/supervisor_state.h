@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -33,11 +34,12 @@ struct Supervisor::Worker {
   std::string initialising;  // the app whose init runs
   std::set<std::string> ready_apps;
   std::set<std::string> failed_apps;
-  bool recycle = false;     // to be replaced although nothing changed
-  bool outdated = false;    // to be replaced by the rollout under way
-  bool of_rollout = false;  // spawned while one was under way
-  bool booted = false;      // every app was tried; the hook dirty_worker_init may still run
-  bool dispatched = false;  // the dispatcher knows it
+  std::map<std::string, uint32_t> app_workers;  // what they said, if the configuration does not: App::workers
+  bool recycle = false;                         // to be replaced although nothing changed
+  bool outdated = false;                        // to be replaced by the rollout under way
+  bool of_rollout = false;                      // spawned while one was under way
+  bool booted = false;                          // every app was tried; the hook dirty_worker_init may still run
+  bool dispatched = false;                      // the dispatcher knows it
   bool link_broken = false;
   std::string end_reason;    // why we end it; empty: it was not us
   std::string end_detail;    // for callers: "was killed because ..."

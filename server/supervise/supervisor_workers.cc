@@ -50,14 +50,32 @@ void Supervisor::OnAppStarting(WorkerId id, absl::string_view app) {
                absl::StrCat("to initialise ", app));
 }
 
-void Supervisor::OnAppReady(WorkerId id, absl::string_view app, absl::Duration init_time) {
+void Supervisor::OnAppReady(WorkerId id, absl::string_view app, absl::Duration init_time, uint32_t workers) {
   Worker* worker = Find(id);
   if (worker == nullptr || worker->phase != Phase::kInitialising || worker->initialising != app) return;
   ArmBootTimer(*worker, BootLimit(*worker), "to get ready");
   timers_.Cancel(worker->notice_timer);
   worker->initialising.clear();
   worker->ready_apps.insert(std::string(app));
+  worker->app_workers[std::string(app)] = workers;
   log_.Info(absl::StrCat(Name(*worker), ": ", app, " is ready"), {{"init", errors::Seconds(init_time)}});
+}
+
+void Supervisor::OnAppSkipped(WorkerId id, absl::string_view app, uint32_t workers) {
+  Worker* worker = Find(id);
+  // One that says so without being asked has failed silently.
+  if (worker == nullptr || worker->phase != Phase::kInitialising || workers == 0 || workers > worker->spec.index)
+    return;
+  ArmBootTimer(*worker, BootLimit(*worker), "to get ready");
+  timers_.Cancel(worker->notice_timer);
+  worker->initialising.clear();
+  auto skipped = [&](const AppSettings& its) { return its.name == app && !its.workers.has_value(); };
+  if (std::erase_if(worker->spec.apps, skipped) == 0) return;
+  worker->app_workers[std::string(app)] = workers;
+  auto it = apps_.find(app);
+  if (it != apps_.end() && it->second.probe == worker->seat) it->second.probe = nullptr;
+  log_.Info(absl::StrCat(Name(*worker), ": ", app, " wants ", workers, workers == 1 ? " worker" : " workers",
+                         ", and this is another"));
 }
 
 void Supervisor::OnAppFailed(WorkerId id, absl::string_view app, const v1::Error& error) {
@@ -145,8 +163,11 @@ void Supervisor::EnterReady(Worker& worker) {
   Seat* seat = worker.seat;
   worker.phase = Phase::kReady;
   worker.ready_at = timers_.Now();
-  if (worker.ready_apps.empty()) {  // nothing to serve: its apps are retried by a new one
-    Retire(worker, "no app started");
+  for (const auto& [name, workers] : worker.app_workers) {
+    if (auto it = apps_.find(name); it != apps_.end()) it->second.workers = workers;
+  }
+  if (worker.ready_apps.empty()) {  // nothing to serve: those that failed are retried by a new one
+    Retire(worker, worker.failed_apps.empty() ? "drained" : "no app started");
     return;
   }
   if (seat->incoming == worker.spec.id) {

@@ -77,8 +77,10 @@ class WorkerLinks {
    public:
     virtual ~Events() = default;
     virtual void OnAppStarting(WorkerId worker, absl::string_view app) = 0;
-    virtual void OnAppReady(WorkerId worker, absl::string_view app, absl::Duration init_time) = 0;
+    // `workers`: as AppReady.workers.
+    virtual void OnAppReady(WorkerId worker, absl::string_view app, absl::Duration init_time, uint32_t workers) = 0;
     virtual void OnAppFailed(WorkerId worker, absl::string_view app, const v1::Error& error) = 0;
+    virtual void OnAppSkipped(WorkerId worker, absl::string_view app, uint32_t workers) = 0;
     // Every app was tried.
     virtual void OnWorkerReady(WorkerId worker) = 0;
     virtual void OnPong(WorkerId worker, uint64_t sequence) = 0;

@@ -26,7 +26,7 @@ class ArbiterTest : public ::testing::Test {
       if (process.attached) continue;
       arbiter_.supervisor().OnListening(id);
       arbiter_.supervisor().OnAppStarting(id, "a");
-      arbiter_.supervisor().OnAppReady(id, "a", {});
+      arbiter_.supervisor().OnAppReady(id, "a", {}, 0);
       arbiter_.supervisor().OnWorkerReady(id);
     }
     time_.Settle();

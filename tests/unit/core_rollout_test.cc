@@ -61,6 +61,23 @@ TEST_F(RolloutTest, ANewWorkerWhoseInitRaisesIsRolledBackAndTheAppStaysReady) {
   EXPECT_EQ(supervisor_.ReadyWorkers(), 2u);
 }
 
+TEST_F(RolloutTest, ANewVersionMayWantMoreOrFewerWorkers) {
+  Settings settings = TestSettings({TestPool("p", 3, {TestApp("heavy"), TestApp("light")})});
+  wants_["heavy"] = 1;
+  Start(settings);
+  Obey();
+  for (uint32_t wants : {2u, 1u, 0u, 2u}) {
+    wants_["heavy"] = wants;
+    ASSERT_TRUE(Reload(settings).ok());
+    Obey();
+    ASSERT_TRUE(result_.has_value());
+    EXPECT_TRUE(result_->status.ok()) << result_->status;
+    EXPECT_EQ(AppStatusOf("heavy").ready_workers(), wants == 0 ? 3u : wants);
+    EXPECT_EQ(AppStatusOf("light").ready_workers(), 3u);
+    EXPECT_EQ(Alive().size(), 3u);
+  }
+}
+
 TEST_F(RolloutTest, ANewWorkerThatDiesBeforeItIsReadyIsRolledBack) {
   Settings settings = TestSettings({TestPool("p", 1, {TestApp("a")})});
   Start(settings);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -44,8 +45,11 @@ class SupervisorTest : public ::testing::Test, protected Dispatcher::Events, pro
         error.set_exception_type("ValueError");
         error.set_message("no model");
         supervisor_.OnAppFailed(id, app.name, error);
+      } else if (uint32_t wants = app.workers.has_value() ? 0 : wants_[app.name];
+                 wants > 0 && workers_.alive[id].spec.index >= wants) {
+        supervisor_.OnAppSkipped(id, app.name, wants);
       } else {
-        supervisor_.OnAppReady(id, app.name, absl::Milliseconds(1));
+        supervisor_.OnAppReady(id, app.name, absl::Milliseconds(1), wants);
       }
     }
     supervisor_.OnWorkerReady(id);
@@ -160,6 +164,7 @@ class SupervisorTest : public ::testing::Test, protected Dispatcher::Events, pro
                           .log = log_,
                           .chance = [] { return 0.0; },
                           .hook_event = {}}};
+  std::map<std::string, uint32_t> wants_;  // how many workers apps say they want
   std::vector<std::string> events_;
   int stopped_ = 0;
   std::optional<Supervisor::RolloutResult> result_;

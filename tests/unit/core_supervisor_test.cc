@@ -107,7 +107,7 @@ TEST_F(SupervisorTest, AnInitThatKillsTheProcessCountsAgainstThatAppAlone) {
   Start(TestSettings({TestPool("p", 1, {TestApp("good"), TestApp("bad")})}));
   supervisor_.OnListening(1);
   supervisor_.OnAppStarting(1, "good");
-  supervisor_.OnAppReady(1, "good", {});
+  supervisor_.OnAppReady(1, "good", {}, 0);
   supervisor_.OnAppStarting(1, "bad");
   Die(1, 11);
   EXPECT_EQ(AppStatusOf("bad").state(), v1::AppStatus::BACKOFF);
@@ -121,7 +121,7 @@ TEST_F(SupervisorTest, ACrashWhoseLastFrameWasLostIsTheNextAppsAlone) {
   Start(TestSettings({TestPool("p", 1, {TestApp("good"), TestApp("bad"), TestApp("later")})}));
   supervisor_.OnListening(1);
   supervisor_.OnAppStarting(1, "good");
-  supervisor_.OnAppReady(1, "good", {});
+  supervisor_.OnAppReady(1, "good", {}, 0);
   Die(1, 11);
   EXPECT_EQ(AppStatusOf("good").state(), v1::AppStatus::STARTING);
   EXPECT_EQ(AppStatusOf("bad").state(), v1::AppStatus::BACKOFF);
@@ -317,6 +317,59 @@ TEST_F(SupervisorTest, AppsWithFewWorkersKeepTheirSeats) {
   Obey();
   Die(1);
   EXPECT_THAT(AppsOf(4), ElementsAre("one", "all"));
+}
+
+TEST_F(SupervisorTest, AnAppThatWantsFewWorkersIsInTheFirstOnes) {
+  wants_["heavy"] = 1;
+  Start(TestSettings({TestPool("p", 3, {TestApp("heavy"), TestApp("light")})}));
+  Boot(2);  // before the one that gets it: nobody is to blame, and nothing is ready too early
+  EXPECT_EQ(AppStatusOf("heavy").state(), v1::AppStatus::STARTING);
+  Obey();
+  EXPECT_THAT(Alive(), ElementsAre(1, 2, 3));
+  EXPECT_EQ(AppStatusOf("heavy").ready_workers(), 1u);
+  EXPECT_EQ(AppStatusOf("light").ready_workers(), 3u);
+  // Whoever replaces that worker gets it again, and new ones do not.
+  Die(1);
+  Obey();
+  ASSERT_TRUE(supervisor_.Scale("p", 5).ok());
+  Obey();
+  EXPECT_EQ(supervisor_.ReadyWorkers(), 5u);
+  EXPECT_THAT(AppsOf(4), ElementsAre("heavy", "light"));
+  EXPECT_THAT(AppsOf(6), ElementsAre("light"));
+  EXPECT_EQ(workers_.launches, 6);
+}
+
+TEST_F(SupervisorTest, AWorkerWhoseAppsAllWantOthersGoes) {
+  wants_["heavy"] = 1;
+  Start(TestSettings({TestPool("p", 3, {TestApp("heavy")})}));
+  Obey();
+  EXPECT_THAT(Alive(), ElementsAre(1));
+  EXPECT_EQ(workers_.launches, 3);
+  time_.Advance(absl::Minutes(1));
+  EXPECT_EQ(workers_.launches, 3);
+}
+
+TEST_F(SupervisorTest, TheConfigurationWinsOverWhatAnAppWants) {
+  wants_["heavy"] = 1;
+  AppSettings app = TestApp("heavy");
+  app.workers = 2;
+  Start(TestSettings({TestPool("p", 3, {app, TestApp("light")})}));
+  Obey();
+  EXPECT_EQ(AppStatusOf("heavy").ready_workers(), 2u);
+}
+
+TEST_F(SupervisorTest, AnAppThatWantsFewWorkersIsRetriedWhereItBelongs) {
+  wants_["heavy"] = 1;
+  Start(TestSettings({TestPool("p", 2, {TestApp("heavy"), TestApp("light")})}));
+  Obey({"heavy"});
+  EXPECT_EQ(AppStatusOf("heavy").state(), v1::AppStatus::BACKOFF);
+  for (int i = 0; i < 20; ++i) {
+    time_.Advance(absl::Milliseconds(50));
+    Obey();
+  }
+  EXPECT_EQ(AppStatusOf("heavy").state(), v1::AppStatus::READY);
+  EXPECT_EQ(AppStatusOf("heavy").ready_workers(), 1u);
+  EXPECT_EQ(AppStatusOf("light").ready_workers(), 2u);
 }
 
 TEST_F(SupervisorTest, AWorkerThatIsSilentWhileItClosesIsKilledAsAnyOther) {

@@ -100,17 +100,17 @@ class NativeContext final : public Context {
 
 std::string NativeHost::Describe() const { return "native/" DIRTY_VERSION; }
 
-std::optional<v1::Error> NativeHost::Load(const v1::AppSpec& spec) {
+LoadResult NativeHost::Load(const v1::AppSpec& spec) {
   try {
     std::vector<std::string> searched(spec.searched().begin(), spec.searched().end());
     absl::StatusOr<std::unique_ptr<App>> app = MakeApp(spec.path(), searched);
-    if (!app.ok()) return AppError("dirty::LoadError", app.status().message());
+    if (!app.ok()) return {.error = AppError("dirty::LoadError", app.status().message())};
     (*app)->Init();
     apps_[spec.name()] = app->get();
     loaded_.push_back({spec.name(), *std::move(app)});
-    return std::nullopt;
+    return {};
   } catch (...) {
-    return CurrentError(nullptr);
+    return {.error = CurrentError(nullptr)};
   }
 }
 

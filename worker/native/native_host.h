@@ -2,7 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,7 +15,7 @@ class NativeHost final : public AppHost {
  public:
   std::string Describe() const override;
   void Configure(const v1::WorkerConfig&) override {}
-  std::optional<v1::Error> Load(const v1::AppSpec& spec) override;
+  LoadResult Load(const v1::AppSpec& spec) override;
   void Execute(Call& call, v1::CallDone& done) override;
   void CloseAll() override;
 

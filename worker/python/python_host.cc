@@ -275,21 +275,21 @@ void PythonHost::Configure(const v1::WorkerConfig& config) {
   if (!done) PyErr_WriteUnraisable(apps_.get());
 }
 
-std::optional<v1::Error> PythonHost::Load(const v1::AppSpec& spec) {
+LoadResult PythonHost::Load(const v1::AppSpec& spec) {
   WithGil gil;
-  // The app as something to call, or (type, message, traceback).
-  Object loaded =
-      Object::Steal(PyObject_CallMethod(apps_.get(), "load", "ss", spec.name().c_str(), spec.path().c_str()));
+  Object loaded = Object::Steal(PyObject_CallMethod(apps_.get(), "load", "ssN", spec.name().c_str(),
+                                                    spec.path().c_str(), PyBool_FromLong(spec.may_skip() ? 1 : 0)));
   if (!loaded) {
     Object exception = TakeException();
-    return AppError(Py_TYPE(exception.get())->tp_name, Str(exception.get()));
+    return {.error = AppError(Py_TYPE(exception.get())->tp_name, Str(exception.get()))};
   }
-  if (PyTuple_Check(loaded.get())) {
-    auto text = [&](Py_ssize_t i) { return Str(PyTuple_GET_ITEM(loaded.get(), i)); };
-    return AppError(text(0), text(1), text(2));
-  }
-  callables_[spec.name()] = std::move(loaded);
-  return std::nullopt;
+  auto item = [&](Py_ssize_t i) { return PyTuple_GET_ITEM(loaded.get(), i); };
+  if (PyTuple_GET_SIZE(loaded.get()) == 3) return {.error = AppError(Str(item(0)), Str(item(1)), Str(item(2)))};
+  LoadResult result;
+  result.workers = static_cast<uint32_t>(PyLong_AsUnsignedLong(item(1)));
+  result.skipped = item(0) == Py_None;
+  if (!result.skipped) callables_[spec.name()] = Object::Borrow(item(0));
+  return result;
 }
 
 absl::Status PythonHost::FinishLoading() {

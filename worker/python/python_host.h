@@ -34,7 +34,7 @@ class PythonHost final : public AppHost {
 
   std::string Describe() const override;
   void Configure(const v1::WorkerConfig& config) override;
-  std::optional<v1::Error> Load(const v1::AppSpec& spec) override;
+  LoadResult Load(const v1::AppSpec& spec) override;
   absl::Status FinishLoading() override;
   void Execute(Call& call, v1::CallDone& done) override;
   void OnCancelled(const Call& call) override;

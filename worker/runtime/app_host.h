@@ -15,6 +15,13 @@
 
 namespace dirty::worker {
 
+// How loading an app went.
+struct LoadResult {
+  std::optional<v1::Error> error;  // AppError: what was raised, or where the app was looked for
+  uint32_t workers = 0;            // how many workers of the pool the app itself wants; 0: it does not say
+  bool skipped = false;            // this is not one of them: init did not run
+};
+
 class AppHost {
  public:
   virtual ~AppHost() = default;
@@ -25,9 +32,8 @@ class AppHost {
   // Takes what it needs of the configuration. Main thread, once, before the first Load.
   virtual void Configure(const v1::WorkerConfig& config) = 0;
 
-  // Loads one app and runs its init. Main thread, one after the other, before any Execute. The error (AppError) says
-  // what was raised or where the app was looked for.
-  virtual std::optional<v1::Error> Load(const v1::AppSpec& spec) = 0;
+  // Loads one app and runs its init. Main thread, one after the other, before any Execute.
+  virtual LoadResult Load(const v1::AppSpec& spec) = 0;
 
   // All apps were tried. Main thread, once, before any Execute. An error, which is for people, ends the worker: this
   // start has failed.

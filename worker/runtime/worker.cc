@@ -121,17 +121,21 @@ void Worker::Load(const v1::AppSpec& spec) {
   link_.Flush();  // if this app takes the process down, the arbiter knows which one it was
 
   auto start = std::chrono::steady_clock::now();
-  std::optional<v1::Error> error = host_.Load(spec);
+  LoadResult result = host_.Load(spec);
   auto took = std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count();
 
   v1::WorkerFrame tried;
-  if (error) {
-    error->set_app(spec.name());
-    error->set_worker_id(config_.worker_id());
+  if (result.error) {
+    result.error->set_app(spec.name());
+    result.error->set_worker_id(config_.worker_id());
     tried.mutable_app_failed()->set_app(spec.name());
-    *tried.mutable_app_failed()->mutable_error() = *std::move(error);
+    *tried.mutable_app_failed()->mutable_error() = *std::move(result.error);
+  } else if (result.skipped) {
+    tried.mutable_app_skipped()->set_app(spec.name());
+    tried.mutable_app_skipped()->set_workers(result.workers);
   } else {
     tried.mutable_app_ready()->set_app(spec.name());
+    tried.mutable_app_ready()->set_workers(result.workers);
     tried.mutable_app_ready()->mutable_init_time()->set_seconds(took / 1000000000);
     tried.mutable_app_ready()->mutable_init_time()->set_nanos(static_cast<int32_t>(took % 1000000000));
   }

@@ -24,7 +24,8 @@ class DirtyApp:
     time. An action may be `async def`, or a generator, whose values are streamed.
     """
 
-    #: In how many workers of its pool this app is loaded; None: in all. The configuration wins.
+    #: In how many workers of its pool this app is loaded: the first so many. None: in all. What the configuration says
+    #: of this app wins.
     workers: ClassVar[Optional[int]] = None
 
     def init(self) -> None:

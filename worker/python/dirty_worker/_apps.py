@@ -20,8 +20,11 @@ from dirty.app import find_action
 from . import _errors
 from ._loop import EventLoop, Stream, Task
 
-# What to call: action, then its arguments. Or why there is nothing to call: type, message, traceback.
-Loaded = Union[Callable[..., Any], "tuple[str, str, str]"]
+# What to call (action, then its arguments; None: skipped), and how many workers the app wants (0: it does not say). Or
+# why there is nothing to call: type, message, traceback.
+Loaded = Union["tuple[Optional[Callable[..., Any]], int]", "tuple[str, str, str]"]
+
+_MOST_WORKERS = 2**32 - 1
 
 
 class LoadError(Exception):
@@ -70,10 +73,19 @@ class Apps:
         self._worker = Worker(worker_id, index, pool, self._instances)
         self._hook = init_hook
 
-    def load(self, name: str, path: str) -> Loaded:
-        """Imports, makes and initialises the app at `path` (`module:Class`); `name` is what calls use."""
+    def load(self, name: str, path: str, may_skip: bool) -> Loaded:
+        """Imports, makes and initialises the app at `path` (`module:Class`); `name` is what calls use.
+
+        Args:
+            may_skip: The class attribute `workers` counts: it is skipped if this worker is not one of the first so many.
+        """
+        assert self._worker is not None, "configure comes first"
         try:
-            app = find_class(path)()
+            app_class = find_class(path)
+            workers = wanted_workers(app_class) if may_skip else 0
+            if 0 < workers <= self._worker.index:
+                return None, workers
+            app = app_class()
             self._finish(getattr(app, "init", None))
         except LoadError as error:
             return "LoadError", f"{error}; {surroundings()}", ""
@@ -82,7 +94,7 @@ class Apps:
             print(trace or _errors.last_line(error), file=sys.stderr)
             return kind, f"{message or 'no message'}; {surroundings()}", trace
         self._instances[name] = app
-        return app if callable(app) else functools.partial(_call_action, app)
+        return app if callable(app) else functools.partial(_call_action, app), workers
 
     def finish_loading(self) -> None:
         """Runs the hook `dirty_worker_init`. What it raises is raised as RuntimeError: this start has failed."""
@@ -147,6 +159,23 @@ def find_class(path: str) -> type[Any]:
         )
     classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
     raise LoadError(f"module {module.__name__} ({_file(module)}) has no class {name!r}{_nearest(name, classes)}")
+
+
+def wanted_workers(app_class: type[Any]) -> int:
+    """How many workers the class asks for by its attribute `workers`; 0: it does not say.
+
+    Raises:
+        LoadError: It is no such number.
+    """
+    workers = getattr(app_class, "workers", None)
+    if workers is None or callable(workers) or hasattr(workers, "__get__"):  # an action or a property of that name
+        return 0
+    if isinstance(workers, bool) or not isinstance(workers, int) or not 0 < workers <= _MOST_WORKERS:
+        raise LoadError(
+            f"the class attribute workers of {app_class.__qualname__} is {workers!r}, and should be a whole number of at"
+            " least 1, or None"
+        )
+    return workers
 
 
 def find_function(path: str) -> Callable[..., Any]:
