@@ -13,7 +13,7 @@ from conftest import BUILD, PRELOAD
 
 sys.path.insert(0, str(BUILD / "python"))
 
-import dirty  # noqa: E402
+import dirty
 
 # A sanitizer's runtime has to be there from the start.
 needs_runtime = pytest.mark.skipif(
@@ -53,10 +53,10 @@ def run_stream_async(client: dirty.DirtyClient, *args: Any, **kwargs: Any) -> An
 WAYS = [run_sync, run_async, run_stream, run_stream_async]
 
 
-def python(script: str, *args: object, env: dict[str, str] | None = None) -> str:
+def python(script: str, *args: object, env: dict[str, str] | None = None, interpreter: str = sys.executable) -> str:
     """What `script` prints, in an interpreter of its own; it must succeed."""
     environment = {**os.environ, "PYTHONPATH": str(BUILD / "python"), **(env or {})}
-    ran = subprocess.run([sys.executable, "-X", "faulthandler", "-c", script, *map(str, args)], env=environment,
+    ran = subprocess.run([interpreter, "-X", "faulthandler", "-c", script, *map(str, args)], env=environment,
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)  # fmt: skip
     assert ran.returncode == 0, ran.stdout
     return ran.stdout

@@ -14,7 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any, Callable, Iterator, Optional
+from collections.abc import Iterator
+from typing import Any, Callable, Optional
 
 import grpc
 import pytest
@@ -22,6 +23,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(os.environ.get("DIRTY_BUILD", ROOT / "build" / "release")).resolve()
 APPS = pathlib.Path(__file__).resolve().parent / "apps"
+ORIGINAL = APPS.parent / "original"
 PRELOAD = os.environ.get("DIRTY_PRELOAD", "")
 SANITIZED = bool(PRELOAD)
 
@@ -38,16 +40,19 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.path.insert(0, str(out / "dirty" / "v1"))
 
 
-def sanitizer(leaks: bool = False) -> dict[str, str]:
+def sanitizer(leaks: bool = False, log: Optional[pathlib.Path] = None) -> dict[str, str]:
     """What a sanitized worker needs in its environment; empty without a sanitizer.
 
     Args:
         leaks: Look for leaks at its end. Not everywhere: the search itself fails now and then where a thread of the
             interpreter ends at that moment.
+        log: Where its reports go, if they are not to fail the whole run.
     """
     if not PRELOAD:
         return {}
     options = os.environ.get("ASAN_OPTIONS", "") + f":detect_leaks={int(leaks)}"
+    if log is not None:
+        options += f":log_path={log}"
     return {"LD_PRELOAD": PRELOAD, "PYTHONMALLOC": "malloc", "ASAN_OPTIONS": options}
 
 
@@ -64,6 +69,7 @@ class Dirtyd:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
+        self.program = BUILD / "bin" / "dirtyd"
         self.socket = folder / "run" / "dirty.sock"
         self.lines: list[str] = []
         self._grown = threading.Condition()
@@ -76,13 +82,13 @@ class Dirtyd:
         if PRELOAD:
             config["env"] = {**sanitizer(), **config.get("env", {})}
         (self.folder / "config.yaml").write_text(json.dumps(config))
-        self.start_with(self.folder / "config.yaml", env=env)
+        self.start_with(self.folder / "config.yaml", env, config["python"])
 
-    def start_with(self, config: pathlib.Path, env: Optional[dict[str, str]] = None) -> None:
-        """Starts it with a configuration file as it is; returns at once."""
+    def start_with(self, config: pathlib.Path, env: Optional[dict[str, str]] = None,
+                   python: str = sys.executable) -> None:  # fmt: skip
+        """Starts it with a configuration file as it is, but for `python`; returns at once."""
         self.process = subprocess.Popen(
-            [BUILD / "bin" / "dirtyd", "--config", config, "--runtime_dir", self.folder / "run",
-             "--python", sys.executable],
+            [self.program, "--config", config, "--runtime_dir", self.folder / "run", "--python", python],
             stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
         )  # fmt: skip
         threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
@@ -194,6 +200,12 @@ class Dirtyd:
 
     def stop(self) -> int:
         """Ends it gracefully; its exit code."""
+        code = self.end_process()
+        assert "exited with 99" not in self.log(), "a sanitizer found something in a worker"
+        return code
+
+    def end_process(self) -> int:
+        """The same, whatever became of its workers."""
         assert self.process is not None
         if self._channel is not None:
             self._channel.close()
@@ -205,7 +217,6 @@ class Dirtyd:
             self.process.kill()
             raise
         self.wait_for_line("<the end>")
-        assert "exited with 99" not in self.log(), "a sanitizer found something in a worker"
         return code
 
 

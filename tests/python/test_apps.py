@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import APPS, BUILD, PRELOAD, Dirtyd, pb
+from conftest import APPS, BUILD, ORIGINAL, PRELOAD, Dirtyd, pb
 
 FAST = {"initial_backoff": "100s", "max_backoff": "100s"}
 ERRORS = "shapes:Errors"
@@ -35,11 +35,11 @@ def test_classes_that_merely_have_the_methods(shared: Dirtyd) -> None:
 
 
 def test_the_original_text_runs_as_printed(dirtyd: Dirtyd) -> None:
-    apps = ["original:MLApp", "original:ImageApp"]
-    dirtyd.ready({"apps": apps, "pythonpath": [str(APPS / "fakes")]})
+    apps = ["myapp.ml:MLApp", "myapp.images:ImageApp"]
+    dirtyd.ready({"apps": apps, "chdir": str(ORIGINAL), "pythonpath": [str(APPS / "fakes")]})
     assert dirtyd.call(apps[0], "load_model", "gpt-4") == {"loaded": True, "name": "gpt-4"}
-    text = dirtyd.call(apps[0], "inference", "gpt-4", kwargs={"input_text": "hi"})
-    assert text == "models/gpt-4.pt: hi"
+    text = dirtyd.call(apps[0], "inference", "gpt-4", kwargs={"input_text": {"$attachment": 0}}, attachments=(b"hi",))
+    assert text == "gpt-4 read 2 bytes: hi"
     assert dirtyd.fails(apps[0], "inference", "no", "x").message == "Model not loaded: no"
     image = {"$attachment": 0}
     assert dirtyd.call(apps[1], "thumbnail", image, kwargs={"size": 256}, attachments=(b"picture",)) == (

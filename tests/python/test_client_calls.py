@@ -74,7 +74,7 @@ def test_threads_wait_side_by_side(client: dirty.DirtyClient) -> None:
 
 def test_a_thousand_calls_of_one_loop(client: dirty.DirtyClient) -> None:
     async def burst() -> None:
-        got = await asyncio.gather(*(client.execute_async(APP, "same", [i, b"%d" % i] ) for i in range(1000)))
+        got = await asyncio.gather(*(client.execute_async(APP, "same", [i, b"%d" % i]) for i in range(1000)))
         assert got == [[i, b"%d" % i] for i in range(1000)]
 
     async def bursts() -> tuple[int, int]:
@@ -174,7 +174,9 @@ def test_streams(client: dirty.DirtyClient) -> None:
 
     assert list(client.stream(APP, "count", 1000)) == list(range(1000))
     assert asyncio.run(collect()) == list(range(1000))
-    assert [value["data"] for value in client.stream(APP, "blobs", 3, 2 << 20)] == [bytes([i]) * (2 << 20) for i in range(3)]
+    assert [value["data"] for value in client.stream(APP, "blobs", 3, 2 << 20)] == [
+        bytes([i]) * (2 << 20) for i in range(3)
+    ]
 
 
 def test_an_error_comes_after_the_values_before_it(client: dirty.DirtyClient) -> None:

@@ -10,7 +10,8 @@ import pickle
 import signal
 import subprocess
 import threading
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -219,7 +220,7 @@ def test_permission_denied(tmp_path: Any, run: Run) -> None:
 def test_all_reasons_have_a_class() -> None:
     from dirty import _failures
 
-    names = {name.removeprefix("REASON_") for name in pb().Reason.keys()} - {"UNSPECIFIED"}
+    names = {name.removeprefix("REASON_") for name in pb().Reason.keys()} - {"UNSPECIFIED"}  # noqa: SIM118
     assert names <= set(_failures._CLASSES)
 
 
@@ -228,5 +229,5 @@ def test_nothing_there_for_a_coroutine(tmp_path: Any) -> None:
         client = await dirty.get_dirty_client_async(tmp_path / "absent.sock")
         await asyncio.wait_for(client.execute_async(APP, "same", timeout=0.1), 60)
 
-    with pytest.raises(dirty.DirtyConnectionError, match="absent.sock: absent"):
+    with pytest.raises(dirty.DirtyConnectionError, match=r"absent\.sock: absent"):
         asyncio.run(call())

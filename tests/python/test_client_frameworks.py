@@ -8,22 +8,28 @@ import os
 import socket
 import subprocess
 import sys
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from client_support import needs_runtime, python
-from conftest import APPS, BUILD, Dirtyd
+from conftest import APPS, BUILD, ORIGINAL, Dirtyd
 
 pytestmark = needs_runtime
 
-ML, IMAGES = "myapp.ml:MLApp", "myapp.images:ImageApp"
-CONFIG = {"apps": [ML, IMAGES, "myapp.ml:Caller", "calls:Calls"], "threads": 8, "pythonpath": [str(APPS / "fakes")]}
+CONFIG = {
+    "apps": ["myapp.ml:MLApp", "myapp.images:ImageApp", "caller:Caller", "calls:Calls"],
+    "threads": 8,
+    "chdir": str(ORIGINAL),
+    "pythonpath": [str(APPS), str(APPS / "fakes")],
+}
 
 
 def serve(daemon: Dirtyd, *command: str, **env: str) -> Iterator[str]:
     """Runs a web server that listens on descriptor 3, which queues what comes before it is up."""
     listener = socket.create_server(("127.0.0.1", 0))
-    environment = {**os.environ, "PYTHONPATH": f"{BUILD / 'python'}:{APPS}", "DIRTY_SOCKET": str(daemon.socket), **env}
+    path = f"{BUILD / 'python'}:{ORIGINAL}:{APPS}"
+    environment = {**os.environ, "PYTHONPATH": path, "DIRTY_SOCKET": str(daemon.socket), **env}
     server = subprocess.Popen(
         [sys.executable, "-c", "import os, sys; os.dup2(int(sys.argv[1]), 3); os.execvp(sys.argv[2], sys.argv[2:])",
          str(listener.fileno()), sys.executable, "-m", *command],
@@ -37,9 +43,9 @@ def serve(daemon: Dirtyd, *command: str, **env: str) -> Iterator[str]:
         listener.close()
 
 
-def get(address: str, path: str) -> str:
+def post(address: str, path: str) -> str:
     connection = http.client.HTTPConnection(address, timeout=60)
-    connection.request("GET", path)
+    connection.request("POST", path, b"hi")
     response = connection.getresponse()
     body = response.read().decode()
     assert response.status == 200, body
@@ -48,7 +54,7 @@ def get(address: str, path: str) -> str:
 
 def many(address: str, path: str) -> set[str]:
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        return set(pool.map(lambda _: get(address, path), range(40)))
+        return set(pool.map(lambda _: post(address, path), range(40)))
 
 
 @pytest.mark.parametrize("kind", ["sync", "gthread", "gevent"])
@@ -59,18 +65,23 @@ def test_the_original_views_under_gunicorn(shared: Dirtyd, kind: str, preload: b
     if preload:
         command.append("--preload")
         env["CALL_AT_IMPORT"] = "yes"
-    for address in serve(shared, *command, "myapp.views:wsgi", **env):
-        assert many(address, "/") == {"models/gpt-4.pt: hi"}
-        assert many(address, "/image") == {"picture thumbnail of 256x256 as JPEG"}
+    for address in serve(shared, *command, "web:wsgi", **env):
+        assert many(address, "/") == {"gpt-4 read 2 bytes: hi"}
+        assert many(address, "/image") == {"hi thumbnail of 256x256 as JPEG"}
 
 
 def test_the_original_views_under_uvicorn(shared: Dirtyd) -> None:
-    for address in serve(shared, "uvicorn", "--fd", "3", "--log-level", "warning", "--lifespan", "off", "myapp.views:asgi"):
-        assert many(address, "/") == {"models/gpt-4.pt: hi"}
+    for address in serve(shared, "uvicorn", "--fd", "3", "--log-level", "warning", "--lifespan", "off", "asgi:app"):
+        assert many(address, "/") == {"gpt-4 read 2 bytes: hi"}
 
 
-def test_an_app_calls_another_from_inside_its_worker(shared: Dirtyd) -> None:
-    assert shared.call("myapp.ml:Caller", "call", "hi") == "models/inner.pt: hi"
+@pytest.mark.parametrize("action", ["call", "call_async"])
+def test_an_app_calls_another_from_inside_its_worker(shared: Dirtyd, action: str) -> None:
+    data = {"nested": [b"bytes"]}
+    attached = {"nested": [{"$attachment": 0}]}
+    assert shared.call("caller:Caller", action, "calls:Calls", "same", attached, attachments=(b"bytes",)) == data
+    error = shared.fails("caller:Caller", action, "calls:Calls", "fail", "inside")
+    assert error.exception_type == "dirty.errors.DirtyAppError" and "ValueError: inside" in error.message
 
 
 def test_greenlets_go_on_while_one_waits(shared: Dirtyd) -> None:
@@ -115,7 +126,9 @@ IMPORTS = ["dirty", "dirty_worker", "grpc", "google.protobuf.descriptor_pb2", "d
 
 @pytest.mark.parametrize("order", [IMPORTS, IMPORTS[::-1]], ids=["ours first", "theirs first"])
 def test_everything_in_one_process(shared: Dirtyd, order: Any) -> None:
-    script = "".join(f"import {module}\n" for module in order) + """
+    script = (
+        "".join(f"import {module}\n" for module in order)
+        + """
 import sys
 from dirty.v1 import arbiter_pb2_grpc, call_pb2
 def ours():
@@ -131,4 +144,5 @@ def theirs():
             assert error.code() is grpc.StatusCode.NOT_FOUND
 ours(); theirs(); ours()
 """
+    )
     python(script, shared.socket)

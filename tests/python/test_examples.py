@@ -28,31 +28,17 @@ from collections.abc import Iterator
 from typing import Any, Optional
 
 import pytest
-from conftest import BUILD, PATIENCE, ROOT
+from conftest import BUILD, ORIGINAL, PATIENCE, ROOT
+from packages import NO_PACKAGES, install
 
 sys.path.insert(0, str(ROOT / "tests" / "docs"))
-import docs_commands as docs  # noqa: E402
+import docs_commands as docs
 
 PICTURES = ROOT / "examples" / "thumbnail" / "pictures"
-ORIGINAL = pathlib.Path(__file__).resolve().parent / "original"
-INSTALL_PATIENCE = 600.0
-NO_PACKAGES = "the packages cannot be had"
 
 pytestmark = pytest.mark.skipif(
     sys.version_info < (3, 11), reason=f"{NO_PACKAGES}: the pinned versions need CPython 3.11, this is {sys.version}"
 )
-
-
-def install(command: str, folder: pathlib.Path, env: dict[str, str]) -> None:
-    """Runs a command that needs the package index."""
-    __tracebackhide__ = True
-    ran = subprocess.run(["bash", "-c", command], cwd=folder, env=env, stdout=subprocess.PIPE,
-                         stderr=subprocess.STDOUT, text=True, timeout=INSTALL_PATIENCE)  # fmt: skip
-    if ran.returncode != 0:
-        message = f"{NO_PACKAGES}: {command}\n{ran.stdout[-2000:]}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
 
 
 class Program:

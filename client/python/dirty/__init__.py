@@ -15,6 +15,8 @@ from .errors import (
     DirtyWorkerError,
 )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "DirtyApp",
     "DirtyAppError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from types import ModuleType
@@ -11,7 +12,8 @@ def load() -> ModuleType:
     """The module `_dirty`.
 
     Raises:
-        ImportError: None was built for this interpreter. The message says how to build it.
+        ImportError: None was built for this interpreter, or the one that is found first belongs to another version of
+            the packages. The message says what to do.
     """
     try:
         import _dirty
@@ -24,4 +26,11 @@ def load() -> ModuleType:
             f" --preset release -DDIRTY_PYTHONS='{sys.executable}' && cmake --build --preset release --target"
             " dirty_python"
         ) from None
+    version = sys.modules["dirty"].__version__
+    if _dirty.__version__ != version:
+        raise ImportError(
+            f"the extension in {_dirty.__file__} is of version {_dirty.__version__}, but the package dirty in"
+            f" {os.path.dirname(__file__)} of {version}: install one version of both, or take one of the folders off"
+            " the search path"
+        )
     return _dirty

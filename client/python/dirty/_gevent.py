@@ -30,7 +30,7 @@ class _HubInbox:
 
     def expect(self) -> tuple[int, Any]:
         """A key for the extension, and what gets the outcome of that key."""
-        from gevent.event import AsyncResult  # type: ignore[import]
+        from gevent.event import AsyncResult  # type: ignore[import-untyped]
 
         self._last += 1
         if not self._waiting:
@@ -62,14 +62,19 @@ os.register_at_fork(after_in_child=_inboxes.clear)
 
 
 def _inbox() -> _HubInbox:
-    from gevent import get_hub  # type: ignore[import]
+    from gevent import get_hub  # type: ignore[import-untyped]
 
     hub = get_hub()
     return _inboxes.get(hub) or _inboxes.setdefault(hub, _HubInbox(hub))
 
 
 def execute(
-    native: _dirty.Client, app: str, action: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Optional[float]
+    native: _dirty.Client,
+    app: str,
+    action: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    timeout: Optional[float],
 ) -> Any:
     """Runs a call; the hub goes on. A greenlet that is killed, or times out, while it waits cancels the call."""
     inbox = _inbox()

@@ -12,7 +12,8 @@ import resource
 import sys
 import threading
 import time
-from typing import Any, AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 from dirty import DirtyApp, DirtyCancelledError
 

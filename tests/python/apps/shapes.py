@@ -99,7 +99,7 @@ class Errors(DirtyApp):
 
     def chained(self) -> None:
         try:
-            {}["key"]  # noqa: B018
+            {}["key"]
         except KeyError as error:
             raise DirtyError("outer") from error
 

@@ -6,8 +6,10 @@ import io
 import os
 import sys
 
+import dirty
 from dirty import _extension, errors
 
+from . import __version__
 from ._apps import Apps
 
 
@@ -19,6 +21,7 @@ def run(own_folder: str) -> int:
     """
     try:
         extension = _extension.load()
+        check_versions()
     except ImportError as error:
         print(f"dirty_worker: {error}", file=sys.stderr)
         return 1
@@ -33,6 +36,15 @@ def run(own_folder: str) -> int:
         print(f"dirty_worker is started by dirtyd (try: dirtyd myapp.ml:MLApp), not by hand: {error}", file=sys.stderr)
         return 2
     return code
+
+
+def check_versions() -> None:
+    """Raises ImportError where this package and `dirty` come from different places and versions."""
+    if dirty.__version__ != __version__:
+        raise ImportError(
+            f"the package dirty in {os.path.dirname(dirty.__file__)} is of version {dirty.__version__}, but the package"
+            f" dirty_worker in {os.path.dirname(__file__)} of {__version__}: install one version of both"
+        )
 
 
 def search_path(path: list[str], working_directory: str, own_folder: str) -> list[str]:

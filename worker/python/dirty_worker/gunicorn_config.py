@@ -83,7 +83,7 @@ def to_config(namespace: dict[str, Any], path: str) -> tuple[dict[str, Any], lis
 def gunicorn_settings() -> set[str]:
     """The names of gunicorn's settings: its own list where it is installed, else those that are most used."""
     try:
-        from gunicorn.config import KNOWN_SETTINGS
+        from gunicorn.config import KNOWN_SETTINGS  # type: ignore[import-not-found]
 
         return {setting.name for setting in KNOWN_SETTINGS}
     except ImportError:

@@ -16,5 +16,5 @@ class Opened:
         file.write(self.data + self.done + b" as " + format.encode())
 
 
-def open(file):  # noqa: A001
+def open(file):
     return Opened(file.read())

@@ -1,1 +1,1 @@
-"""As much of PIL as apps/original.py needs."""
+"""As much of PIL as the original text's ImageApp needs."""

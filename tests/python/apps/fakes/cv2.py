@@ -1,1 +1,0 @@
-"""As much of cv2 as apps/original.py needs."""
