@@ -124,13 +124,6 @@ absl::StatusOr<std::optional<gid_t>> FindGroup(const std::string& name) {
 
 // What the configuration asks for and this version has not: nothing is ignored in silence.
 void WarnOfUnbuilt(const Settings& settings, Logger& log) {
-  for (const PoolSettings& pool : settings.pools) {
-    for (const AppSettings& app : pool.apps) {
-      if (app.limits.stream_idle_timeout != absl::InfiniteDuration()) {
-        log.Warning(absl::StrCat(app.name, ": stream_idle_timeout is not built in this version of dirtyd, ignored"));
-      }
-    }
-  }
   if (!settings.metrics.empty()) log.Warning("metrics: not built in this version of dirtyd, ignored");
 }
 

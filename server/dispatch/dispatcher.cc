@@ -214,13 +214,12 @@ bool Dispatcher::Cancel(absl::string_view call_id, bool* was_running) {
 
 void Dispatcher::Credit(CallNumber number, uint32_t chunks) {
   auto it = calls_.find(number);
-  if (it == calls_.end() || chunks == 0) return;
+  if (it == calls_.end() || it->second->listener == nullptr || chunks == 0) return;
   Call* call = it->second.get();
-  if (call->worker != nullptr) {
-    call->worker->port->Credit(number, chunks);
-  } else {
-    call->credits += std::min(chunks, UINT32_MAX - call->credits);
-  }
+  // From now on the gap is the worker's again.
+  if (call->has_streamed && call->credits == 0) call->chunk_due = timers_.Now() + call->idle_timeout;
+  call->credits += std::min(chunks, UINT32_MAX - call->credits);
+  if (call->worker != nullptr) call->worker->port->Credit(number, chunks);
 }
 
 // --- Queues and slots ---
@@ -252,7 +251,8 @@ void Dispatcher::StartCall(Call* call, Worker* worker) {
   ++app->running;
   ++app->holding;
   call->run_deadline = std::min(call->started_at + app->limits.timeout, call->caller_deadline);
-  call->timer = timers_.Schedule(call->run_deadline, [this, call] { OnRunDeadline(call); });
+  if (call->stream) call->idle_timeout = app->limits.stream_idle_timeout;
+  ScheduleRunTimer(call);
 
   auto start = std::make_unique<v1::StartCall>();
   start->set_call(call->number);
@@ -300,11 +300,24 @@ void Dispatcher::OnQueueDeadline(Call* call) {
   Forget(call);
 }
 
-void Dispatcher::OnRunDeadline(Call* call) {
+// A chunk moves no timer: what is due is looked at when it may have become due.
+void Dispatcher::ScheduleRunTimer(Call* call) {
+  absl::Time next = call->run_deadline;
+  if (call->idle_timeout != absl::InfiniteDuration()) {
+    next = std::min({next, call->chunk_due, timers_.Now() + call->idle_timeout});
+  }
+  call->timer = timers_.Schedule(next, [this, call] { OnRunTimer(call); });
+}
+
+void Dispatcher::OnRunTimer(Call* call) {
   call->timer = 0;
+  absl::Time now = timers_.Now();
+  if (now < call->run_deadline && now < call->chunk_due) return ScheduleRunTimer(call);
   if (call->listener != nullptr) {
     Outcome outcome;
-    outcome.error = errors::Timeout(call->app->name, call->action, call->run_deadline - call->started_at);
+    outcome.error = now >= call->run_deadline
+                        ? errors::Timeout(call->app->name, call->action, call->run_deadline - call->started_at)
+                        : errors::StreamIdle(call->app->name, call->action, call->idle_timeout);
     Answer(call, std::move(outcome));
   }
   AskToStop(call, v1::CANCEL_REASON_TIMEOUT, /*kill=*/true);
@@ -365,6 +378,7 @@ void Dispatcher::Answer(Call* call, Outcome outcome) {
   record.ran = ran;
   record.slow_call = app->limits.slow_call;
   events_.OnCallRecord(record);
+  call->chunk_due = absl::InfiniteFuture();  // nobody waits for it
   if (CallListener* listener = std::exchange(call->listener, nullptr)) listener->OnDone(std::move(outcome));
   CheckAllEnded();
 }
@@ -406,6 +420,11 @@ void Dispatcher::OnCallChunk(WorkerId worker_id, v1::CallChunk& chunk) {
   if (it == calls_.end() || it->second->worker == nullptr || it->second->worker->id != worker_id) return;
   Call* call = it->second.get();
   if (!call->stream || call->listener == nullptr) return;
+  call->has_streamed = true;
+  call->credits -= call->credits > 0 ? 1 : 0;
+  if (call->idle_timeout != absl::InfiniteDuration()) {
+    call->chunk_due = call->credits > 0 ? timers_.Now() + call->idle_timeout : absl::InfiniteFuture();
+  }
   chunk.mutable_chunk();  // never null, whatever a worker sends
   call->listener->OnChunk(std::unique_ptr<v1::Chunk>(chunk.release_chunk()));
 }

@@ -181,7 +181,9 @@ class Dispatcher {
   void StartCall(Call* call, Worker* worker);
   void PullWork(Worker* worker);
   void OnQueueDeadline(Call* call);
-  void OnRunDeadline(Call* call);
+  // A running call's time is over, or the next chunk is late, or it is time to look again.
+  void OnRunTimer(Call* call);
+  void ScheduleRunTimer(Call* call);
   void AskToStop(Call* call, v1::CancelReason reason, bool kill);
   // Tells the listener, counts and logs; the call may go on to hold its slot.
   void Answer(Call* call, Outcome outcome);

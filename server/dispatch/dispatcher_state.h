@@ -29,7 +29,10 @@ struct Dispatcher::Call {
   bool stream = false;
   bool asked_to_stop = false;
   bool will_be_killed = false;
-  uint32_t credits = 0;
+  uint32_t credits = 0;  // chunks that the worker may send, or will once it has the call
+  bool has_streamed = false;
+  absl::Duration idle_timeout = absl::InfiniteDuration();  // of a stream
+  absl::Time chunk_due = absl::InfiniteFuture();           // the next one; infinite while the reader holds it up
   absl::Time queued_at;
   absl::Time started_at;
   absl::Time caller_deadline;  // waiting and running

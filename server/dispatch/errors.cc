@@ -130,6 +130,13 @@ ErrorPtr Timeout(absl::string_view app, absl::string_view action, absl::Duration
   return error;
 }
 
+ErrorPtr StreamIdle(absl::string_view app, absl::string_view action, absl::Duration idle) {
+  ErrorPtr error = Make(v1::REASON_TIMEOUT, absl::StrCat("\"", app, "\" ", action, " sent no further chunk for ",
+                                                         Seconds(idle), " (stream_idle_timeout)"));
+  ToProto(idle, error->mutable_timeout());
+  return error;
+}
+
 ErrorPtr Cancelled(absl::string_view by) { return Make(v1::REASON_CANCELLED, absl::StrCat("cancelled by ", by)); }
 
 ErrorPtr WorkerLost(uint32_t worker_id, absl::string_view how) {

@@ -30,6 +30,7 @@ ErrorPtr SessionFull(uint32_t max_calls);
 // `why`: why nothing was free.
 ErrorPtr QueueTimeout(absl::string_view app, absl::Duration waited, absl::string_view why);
 ErrorPtr Timeout(absl::string_view app, absl::string_view action, absl::Duration ran);
+ErrorPtr StreamIdle(absl::string_view app, absl::string_view action, absl::Duration idle);
 ErrorPtr Cancelled(absl::string_view by);
 // `how`: such as `was killed by SIGKILL`. The caller adds exit code, signal and stderr lines.
 ErrorPtr WorkerLost(uint32_t worker_id, absl::string_view how);

@@ -286,6 +286,11 @@ class Emitter : public dirty::App {
       }
       return nullptr;
     }
+    if (action == "count_and_wait") {  // (n, path): the same, then waits for the file
+      for (int i = 0; i < args.at(0); ++i) context.Emit(i);
+      for (; !Exists(args.at(1)); Poll()) context.ThrowIfCancelled();
+      return nullptr;
+    }
     if (action == "forever") {  // (path): until the reader leaves; then makes the file
       try {
         for (int i = 0;; ++i) context.Emit(i);
