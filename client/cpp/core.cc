@@ -6,7 +6,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "client/cpp/connection.h"
+#include "client/cpp/errors.h"
 #include "client/cpp/poller.h"
+#include "client/cpp/socket.h"
 
 namespace dirty::client::internal {
 namespace {
@@ -15,6 +18,7 @@ using std::chrono::nanoseconds;
 
 constexpr nanoseconds kLongest = std::chrono::hours(24 * 365 * 10);  // as good as for ever, and safe to add to a clock
 constexpr std::chrono::seconds kCutTime{5};  // for calls that were cut to come back; they take milliseconds
+constexpr std::size_t kWorthAsking = std::size_t{64} << 10;  // the arbiter refuses smaller requests itself
 constexpr char kForked[] = "the process forked during the call";
 
 Error Invalid(std::string message) { return {.reason = Reason::kInvalidRequest, .message = std::move(message)}; }
@@ -22,6 +26,17 @@ Error Invalid(std::string message) { return {.reason = Reason::kInvalidRequest, 
 Options Bounded(Options options) {
   options.connect_timeout = std::clamp(options.connect_timeout, nanoseconds(0), kLongest);
   return options;
+}
+
+std::unique_ptr<Transport> MakeTransport(const Options& options) {
+  auto connector = std::make_shared<Connector>(SocketPaths(options.socket, "DIRTY_SOCKET", "dirty.sock"));
+  switch (options.transport) {
+    case Options::Transport::kAuto:
+      return MakeSessionTransport(std::move(connector), options.connect_timeout);
+    case Options::Transport::kUnary:
+      break;
+  }
+  return MakeUnaryTransport(std::move(connector), options.connect_timeout);
 }
 
 }  // namespace
@@ -44,11 +59,12 @@ Outcome<Outgoing> Core::Prepare(const std::string& app, const std::string& actio
   call.request.set_kwargs(std::move(kwargs));
   for (std::string& attachment : options.attachments) call.request.add_attachments(std::move(attachment));
   call.request.set_request_id(std::move(options.request_id));
-  const std::size_t size = call.request.ByteSizeLong();
-  if (options_.max_message_size != 0 && size > options_.max_message_size) {
-    return Error{
-        .reason = Reason::kTooLarge,
-        .message = absl::StrCat("the request has ", size, " bytes, max_message_size is ", options_.max_message_size)};
+  call.size = call.request.ByteSizeLong();
+  if (auto error = TooLarge(call.size, options_.max_message_size)) return *std::move(error);
+  if (call.size > kWorthAsking) {
+    std::lock_guard lock(mutex_);
+    const std::uint64_t limit = transport_ != nullptr ? transport_->max_message_size() : 0;
+    if (auto error = TooLarge(call.size, limit)) return *std::move(error);
   }
   return call;
 }
@@ -79,7 +95,7 @@ std::unique_ptr<ChunkReader> Core::Open(Outgoing call) {
 Transport& Core::Enter(int users) {
   std::lock_guard gate(gate_);
   std::lock_guard lock(mutex_);
-  if (transport_ == nullptr) transport_ = MakeUnaryTransport(options_);
+  if (transport_ == nullptr) transport_ = MakeTransport(options_);
   users_ += users;
   return *transport_;
 }

@@ -40,7 +40,7 @@ class Core {
   const Options options_;
   int suspended_in_ = 0;  // the process, of the thread that suspends
   std::mutex gate_;       // held while suspended; before mutex_
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable left_;
   // Guarded by mutex_:
   int users_ = 0;  // threads in the transport, and calls that nobody waits for; no streams

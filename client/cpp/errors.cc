@@ -100,6 +100,12 @@ Error FromStatus(const grpc::Status& status, const std::string& path) {
   return *std::move(result);
 }
 
+std::optional<Error> TooLarge(std::size_t size, std::uint64_t limit) {
+  if (limit == 0 || size <= limit) return std::nullopt;
+  return Error{.reason = Reason::kTooLarge,
+               .message = absl::StrCat("the request has ", size, " bytes, max_message_size is ", limit)};
+}
+
 RawResponse FromProto(v1::ExecuteResponse&& response) {
   return {.result = std::move(*response.mutable_result()),
           .attachments = TakeAll(response.mutable_attachments()),

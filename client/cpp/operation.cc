@@ -215,14 +215,33 @@ Clock::time_point ConnectBy(const Outgoing& call, std::chrono::nanoseconds conne
   return call.started + std::min(connect_timeout, call.timeout.value_or(connect_timeout));
 }
 
-void SetLimits(Outgoing& call, grpc::ClientContext& context) {
+Outcome<std::shared_ptr<Connection>> Connect(const Outgoing& call, Connector& connector,
+                                             std::chrono::nanoseconds connect_timeout) {
+  const Clock::time_point until = ConnectBy(call, connect_timeout);
+  if (!call.interrupted) return connector.Get(until, call.stop);
+  for (;;) {
+    const Clock::time_point ask = std::min(until, Clock::now() + kInterruptedEvery);
+    auto connection = connector.Get(ask, call.stop);
+    if (connection.ok() || connection.error().reason != Reason::kConnection || ask == until) return connection;
+    if (connector.closed()) return connection;
+    if (call.interrupted()) return CancelledUnsent();
+  }
+}
+
+std::optional<std::chrono::nanoseconds> SetTimeLeft(Outgoing& call) {
   using std::chrono::milliseconds;
-  if (!call.timeout) return;
+  if (!call.timeout) return std::nullopt;
   // Whole milliseconds, so that a call that did not wait for its connection keeps its round number.
   const auto waited = std::chrono::duration_cast<milliseconds>(Clock::now() - call.started);
   const auto left = std::max<std::chrono::nanoseconds>(*call.timeout - waited, milliseconds(1));
   *call.request.mutable_timeout() = ToProto(left);
-  context.set_deadline(std::chrono::system_clock::now() + left + kAnswerTime);
+  return left;
+}
+
+void SetLimits(Outgoing& call, grpc::ClientContext& context) {
+  if (const auto left = SetTimeLeft(call)) {
+    context.set_deadline(std::chrono::system_clock::now() + *left + kAnswerTime);
+  }
 }
 
 Error CallError(const grpc::Status& status, const Connection& connection,

@@ -134,8 +134,15 @@ inline constexpr std::chrono::seconds kAnswerTime{1};
 // The time that a call has to connect.
 Clock::time_point ConnectBy(const Outgoing& call, std::chrono::nanoseconds connect_timeout);
 
-// Puts what is left of the call's time into the message, and a slightly later deadline into the context: the
-// arbiter's answer to an overrun says more than the transport's.
+// Connects within that time, on the caller's thread.
+Outcome<std::shared_ptr<Connection>> Connect(const Outgoing& call, Connector& connector,
+                                             std::chrono::nanoseconds connect_timeout);
+
+// Puts what is left of the call's time into the message, and gives it back.
+std::optional<std::chrono::nanoseconds> SetTimeLeft(Outgoing& call);
+
+// The same, and a slightly later deadline into the context: the arbiter's answer to an overrun says more than the
+// transport's.
 void SetLimits(Outgoing& call, grpc::ClientContext& context);
 
 // FromStatus, with what the call knows. `cut`: why it was ended by a fork; empty if it was not.

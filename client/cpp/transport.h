@@ -2,11 +2,14 @@
 #define DIRTY_CLIENT_CPP_TRANSPORT_H_
 
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <utility>
 
 #include "dirty/client.h"
 #include "dirty/v1/call.pb.h"
@@ -20,6 +23,7 @@ struct Outgoing {
   std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
   std::stop_token stop;
   std::function<bool()> interrupted;
+  std::size_t size = 0;  // of the request, in bytes
 };
 
 // How often a thread that waits for a call asks `interrupted`.
@@ -60,13 +64,39 @@ class Transport {
   // Waits for nothing.
   virtual std::unique_ptr<ChunkReader> Open(Outgoing call) = 0;
 
+  // The arbiter's limit of requests in bytes. 0: it has none, or it is not known yet.
+  virtual std::uint64_t max_message_size() const { return 0; }
+
   // Ends what is in flight with kOutcomeUnknown, what waits for a connection with kConnection, and says `why`. The last
   // thing before the end.
   virtual void Cut(const std::string& why) = 0;
 };
 
-// One RPC a call, on one connection. Holds gRPC initialised.
-std::unique_ptr<Transport> MakeUnaryTransport(const Options& options);
+// The caller's end of a stream that others hold, too. `S` has these methods.
+template <typename S>
+class SharedReader final : public ChunkReader {
+ public:
+  explicit SharedReader(std::shared_ptr<S> stream) : stream_(std::move(stream)) {}
+  ~SharedReader() override { stream_->Cancel(); }
+
+  std::optional<RawChunk> Read() override { return stream_->Read(); }
+  bool Ready(std::function<void()> wake) override { return stream_->Ready(std::move(wake)); }
+  std::optional<Error>& error() override { return stream_->error(); }
+  void Cancel() override { stream_->Cancel(); }
+
+ private:
+  const std::shared_ptr<S> stream_;
+};
+
+class Connector;
+
+// One RPC a call. Holds gRPC initialised.
+std::unique_ptr<Transport> MakeUnaryTransport(std::shared_ptr<Connector> connector,
+                                              std::chrono::nanoseconds connect_timeout);
+
+// All calls on one stream, but for those that are better off beside it.
+std::unique_ptr<Transport> MakeSessionTransport(std::shared_ptr<Connector> connector,
+                                                std::chrono::nanoseconds connect_timeout);
 
 }  // namespace dirty::client::internal
 

@@ -12,7 +12,6 @@
 #include "client/cpp/connection.h"
 #include "client/cpp/errors.h"
 #include "client/cpp/operation.h"
-#include "client/cpp/socket.h"
 #include "client/cpp/transport.h"
 
 namespace dirty::client::internal {
@@ -27,26 +26,10 @@ class GrpcHold {
   GrpcHold& operator=(const GrpcHold&) = delete;
 };
 
-// The caller's end of a stream.
-class StreamReader : public ChunkReader {
- public:
-  explicit StreamReader(std::shared_ptr<AsyncStream> stream) : stream_(std::move(stream)) {}
-  ~StreamReader() override { stream_->Cancel(); }
-
-  std::optional<RawChunk> Read() override { return stream_->Read(); }
-  bool Ready(std::function<void()> wake) override { return stream_->Ready(std::move(wake)); }
-  std::optional<Error>& error() override { return stream_->error(); }
-  void Cancel() override { stream_->Cancel(); }
-
- private:
-  const std::shared_ptr<AsyncStream> stream_;
-};
-
 class UnaryTransport : public Transport {
  public:
-  explicit UnaryTransport(const Options& options)
-      : connect_timeout_(options.connect_timeout),
-        connector_(std::make_shared<Connector>(SocketPaths(options.socket, "DIRTY_SOCKET", "dirty.sock"))) {}
+  UnaryTransport(std::shared_ptr<Connector> connector, std::chrono::nanoseconds connect_timeout)
+      : connect_timeout_(connect_timeout), connector_(std::move(connector)) {}
 
   ~UnaryTransport() override {
     if (runner_ != nullptr) runner_->Close();
@@ -54,7 +37,7 @@ class UnaryTransport : public Transport {
 
   RawResult Execute(Outgoing call) override {
     Waiting waiting(*this);
-    Outcome<std::shared_ptr<Connection>> connection = Connect(call);
+    Outcome<std::shared_ptr<Connection>> connection = Connect(call, *connector_, connect_timeout_);
     if (!connection.ok()) return std::move(connection).error();
     SetLimits(call, waiting.context);
     std::stop_callback on_stop(call.stop, [&waiting] { waiting.context.TryCancel(); });
@@ -77,7 +60,7 @@ class UnaryTransport : public Transport {
     const std::shared_ptr<AsyncRunner> runner = Runner();
     auto started = std::make_shared<AsyncStream>(runner, std::move(call));
     runner->Start(started);
-    return std::make_unique<StreamReader>(std::move(started));
+    return std::make_unique<SharedReader<AsyncStream>>(std::move(started));
   }
 
   void Cut(const std::string& why) override {
@@ -111,18 +94,6 @@ class UnaryTransport : public Transport {
     UnaryTransport& owner;
     grpc::ClientContext context;
   };
-
-  Outcome<std::shared_ptr<Connection>> Connect(const Outgoing& call) {
-    const Clock::time_point until = ConnectBy(call, connect_timeout_);
-    if (!call.interrupted) return connector_->Get(until, call.stop);
-    for (;;) {
-      const Clock::time_point ask = std::min(until, Clock::now() + kInterruptedEvery);
-      auto connection = connector_->Get(ask, call.stop);
-      if (connection.ok() || connection.error().reason != Reason::kConnection || ask == until) return connection;
-      if (connector_->closed()) return connection;
-      if (call.interrupted()) return CancelledUnsent();
-    }
-  }
 
   // As the generated Execute does, with a look around now and then.
   static grpc::Status ExecuteInterruptibly(const Outgoing& call, const Connection& connection,
@@ -161,8 +132,9 @@ class UnaryTransport : public Transport {
 
 }  // namespace
 
-std::unique_ptr<Transport> MakeUnaryTransport(const Options& options) {
-  return std::make_unique<UnaryTransport>(options);
+std::unique_ptr<Transport> MakeUnaryTransport(std::shared_ptr<Connector> connector,
+                                              std::chrono::nanoseconds connect_timeout) {
+  return std::make_unique<UnaryTransport>(std::move(connector), connect_timeout);
 }
 
 }  // namespace dirty::client::internal

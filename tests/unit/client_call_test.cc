@@ -6,10 +6,11 @@
 #include <limits>
 #include <stop_token>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "dirty/client.h"
-#include "tests/unit/client_fake_arbiter.h"
+#include "tests/unit/client_fixture.h"
 
 namespace dirty::client {
 namespace {
@@ -18,19 +19,20 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using namespace std::chrono_literals;
 
-class ClientCall : public ::testing::Test {
+class ClientCall : public ClientTest, public ::testing::WithParamInterface<Way> {
  protected:
-  Client Connect(FakeArbiter::Handler handler, Options options = {}) {
-    arbiter_ = std::make_unique<FakeArbiter>(folder_ / "dirty.sock", std::move(handler));
-    options.socket = folder_ / "dirty.sock";
-    return Client(options);
-  }
-
-  TemporaryFolder folder_;
-  std::unique_ptr<FakeArbiter> arbiter_;
+  ClientCall() : ClientTest(GetParam()) {}
 };
+DIRTY_EVERY_WAY(ClientCall);
 
-TEST_F(ClientCall, CarriesEverythingBothWays) {
+// What only an RPC of its own can meet.
+class ClientStatus : public ClientTest, public ::testing::WithParamInterface<Way> {
+ protected:
+  ClientStatus() : ClientTest(GetParam()) {}
+};
+INSTANTIATE_TEST_SUITE_P(Unary, ClientStatus, ::testing::Values(Way::kUnary, Way::kRefused), WayName());
+
+TEST_P(ClientCall, CarriesEverythingBothWays) {
   Client client = Connect(FakeArbiter::Echo);
   ASSERT_TRUE(client.Execute("a", "connects").ok());
   const std::string photo(1 << 20, '\xff');
@@ -50,8 +52,8 @@ TEST_F(ClientCall, CarriesEverythingBothWays) {
   EXPECT_EQ(result->run_time, 2s);
 }
 
-TEST_F(ClientCall, RawTextGoesThroughAsItIs) {
-  Client client = Connect([](grpc::ServerContext&, const v1::ExecuteRequest& request, v1::ExecuteResponse& response) {
+TEST_P(ClientCall, RawTextGoesThroughAsItIs) {
+  Client client = Connect([](FakeCall&, const v1::ExecuteRequest& request, v1::ExecuteResponse& response) {
     response.set_result(request.args() + request.kwargs());
     return grpc::Status::OK;
   });
@@ -67,11 +69,15 @@ struct Row {
   Reason reason;
 };
 
-class ClientError : public ClientCall, public ::testing::WithParamInterface<Row> {};
+class ClientError : public ClientTest, public ::testing::WithParamInterface<std::tuple<Row, Way>> {
+ protected:
+  ClientError() : ClientTest(std::get<Way>(GetParam())) {}
+};
 
 TEST_P(ClientError, Decodes) {
+  const Row& row = std::get<Row>(GetParam());
   v1::Error sent;
-  sent.set_reason(GetParam().wire);
+  sent.set_reason(row.wire);
   sent.set_message("what happened");
   sent.set_app("a.so:A");
   sent.set_action("act");
@@ -84,13 +90,13 @@ TEST_P(ClientError, Decodes) {
   sent.set_exit_code(3);
   sent.set_signal("SIGKILL");
   sent.add_stderr_tail("last words");
-  Client client = Connect([&sent](auto&&...) { return FakeArbiter::Refusal(GetParam().code, sent); });
+  Client client = Connect([&sent, &row](auto&&...) { return FakeArbiter::Refusal(row.code, sent); });
   for (const RawResult& result :
        {client.ExecuteRaw("a", "b", "", ""), client.ExecuteRawAsync("a", "b", "", "").Get()}) {
     ASSERT_FALSE(result.ok());
     const Error& error = result.error();
-    EXPECT_EQ(error.reason, GetParam().reason);
-    EXPECT_EQ("REASON_" + std::string(ReasonName(error.reason)), v1::Reason_Name(GetParam().wire));
+    EXPECT_EQ(error.reason, row.reason);
+    EXPECT_EQ("REASON_" + std::string(ReasonName(error.reason)), v1::Reason_Name(row.wire));
     EXPECT_EQ(error.message, "what happened");
     EXPECT_EQ(error.app, "a.so:A");
     EXPECT_EQ(error.action, "act");
@@ -109,21 +115,25 @@ TEST_P(ClientError, Decodes) {
 
 INSTANTIATE_TEST_SUITE_P(
     Reasons, ClientError,
-    ::testing::Values(Row{v1::REASON_INVALID_REQUEST, grpc::INVALID_ARGUMENT, Reason::kInvalidRequest},
-                      Row{v1::REASON_APP_NOT_FOUND, grpc::NOT_FOUND, Reason::kAppNotFound},
-                      Row{v1::REASON_NO_WORKERS, grpc::UNAVAILABLE, Reason::kNoWorkers},
-                      Row{v1::REASON_QUEUE_FULL, grpc::RESOURCE_EXHAUSTED, Reason::kQueueFull},
-                      Row{v1::REASON_QUEUE_TIMEOUT, grpc::DEADLINE_EXCEEDED, Reason::kQueueTimeout},
-                      Row{v1::REASON_TIMEOUT, grpc::DEADLINE_EXCEEDED, Reason::kTimeout},
-                      Row{v1::REASON_CANCELLED, grpc::CANCELLED, Reason::kCancelled},
-                      Row{v1::REASON_APP_ERROR, grpc::UNKNOWN, Reason::kAppError},
-                      Row{v1::REASON_WORKER_LOST, grpc::ABORTED, Reason::kWorkerLost},
-                      Row{v1::REASON_TOO_LARGE, grpc::RESOURCE_EXHAUSTED, Reason::kTooLarge},
-                      Row{v1::REASON_SHUTTING_DOWN, grpc::UNAVAILABLE, Reason::kShuttingDown},
-                      Row{v1::REASON_PERMISSION_DENIED, grpc::PERMISSION_DENIED, Reason::kPermissionDenied}),
-    [](const auto& row) { return v1::Reason_Name(row.param.wire); });
+    ::testing::Combine(
+        ::testing::Values(Row{v1::REASON_INVALID_REQUEST, grpc::INVALID_ARGUMENT, Reason::kInvalidRequest},
+                          Row{v1::REASON_APP_NOT_FOUND, grpc::NOT_FOUND, Reason::kAppNotFound},
+                          Row{v1::REASON_NO_WORKERS, grpc::UNAVAILABLE, Reason::kNoWorkers},
+                          Row{v1::REASON_QUEUE_FULL, grpc::RESOURCE_EXHAUSTED, Reason::kQueueFull},
+                          Row{v1::REASON_QUEUE_TIMEOUT, grpc::DEADLINE_EXCEEDED, Reason::kQueueTimeout},
+                          Row{v1::REASON_TIMEOUT, grpc::DEADLINE_EXCEEDED, Reason::kTimeout},
+                          Row{v1::REASON_CANCELLED, grpc::CANCELLED, Reason::kCancelled},
+                          Row{v1::REASON_APP_ERROR, grpc::UNKNOWN, Reason::kAppError},
+                          Row{v1::REASON_WORKER_LOST, grpc::ABORTED, Reason::kWorkerLost},
+                          Row{v1::REASON_TOO_LARGE, grpc::RESOURCE_EXHAUSTED, Reason::kTooLarge},
+                          Row{v1::REASON_SHUTTING_DOWN, grpc::UNAVAILABLE, Reason::kShuttingDown},
+                          Row{v1::REASON_PERMISSION_DENIED, grpc::PERMISSION_DENIED, Reason::kPermissionDenied}),
+        kEveryWay),
+    [](const auto& test) {
+      return v1::Reason_Name(std::get<Row>(test.param).wire) + WayName().Of(std::get<Way>(test.param));
+    });
 
-TEST_F(ClientCall, TransportRefusalsAreTranslated) {
+TEST_P(ClientStatus, TransportRefusalsAreTranslated) {
   grpc::Status status;
   Client client = Connect([&status](auto&&...) { return status; });
   const std::vector<std::pair<grpc::StatusCode, Reason>> table = {
@@ -142,7 +152,7 @@ TEST_F(ClientCall, TransportRefusalsAreTranslated) {
   EXPECT_EQ(arbiter_->received(), static_cast<int>(table.size())) << "a refused call was sent again";
 }
 
-TEST_F(ClientCall, TakesRetryInfoFromForeignDetails) {
+TEST_P(ClientStatus, TakesRetryInfoFromForeignDetails) {
   v1::RetryInfo retry;
   retry.mutable_retry_delay()->set_seconds(3);
   v1::Error error;
@@ -157,7 +167,7 @@ TEST_F(ClientCall, TakesRetryInfoFromForeignDetails) {
   EXPECT_EQ(client.Execute("a", "b").error().retry_delay, 3s);
 }
 
-TEST_F(ClientCall, LargeDetailsArrive) {
+TEST_P(ClientCall, LargeDetailsArrive) {
   v1::Error sent;
   sent.set_reason(v1::REASON_APP_ERROR);
   sent.set_traceback(std::string(20'000, 't'));
@@ -165,7 +175,7 @@ TEST_F(ClientCall, LargeDetailsArrive) {
   EXPECT_EQ(client.Execute("a", "b").error().traceback, sent.traceback());
 }
 
-TEST_F(ClientCall, RefusesBeforeSending) {
+TEST_P(ClientCall, RefusesBeforeSending) {
   Client client = Connect(FakeArbiter::Echo);
   struct Case {
     Json args, kwargs;
@@ -197,7 +207,7 @@ TEST_F(ClientCall, RefusesBeforeSending) {
   EXPECT_TRUE(client.Execute("a", "b", Json::array({{{"$attachment", "x"}, {"y", 1}}})).ok());
 }
 
-TEST_F(ClientCall, TooLargeIsRefusedBeforeSending) {
+TEST_P(ClientCall, TooLargeIsRefusedBeforeSending) {
   Client client = Connect(FakeArbiter::Echo, {.max_message_size = 1000});
   Result result = client.Execute("a", "b", {}, {}, {.attachments = {std::string(1000, 'x')}});
   ASSERT_FALSE(result.ok());
@@ -207,7 +217,7 @@ TEST_F(ClientCall, TooLargeIsRefusedBeforeSending) {
   EXPECT_TRUE(client.Execute("a", "b", {}, {}, {.attachments = {std::string(900, 'x')}}).ok());
 }
 
-TEST_F(ClientCall, AnswersAboveGrpcsDefaultLimitArrive) {
+TEST_P(ClientCall, AnswersAboveGrpcsDefaultLimitArrive) {
   Client client = Connect(FakeArbiter::Echo);
   const std::string large(8 << 20, 'x');
   Result result = client.Execute("a", "b", {}, {}, {.attachments = {large}});
@@ -215,8 +225,8 @@ TEST_F(ClientCall, AnswersAboveGrpcsDefaultLimitArrive) {
   EXPECT_EQ(result->attachments[0], large);
 }
 
-TEST_F(ClientCall, ResultThatIsNotJsonIsAnError) {
-  Client client = Connect([](grpc::ServerContext&, const v1::ExecuteRequest&, v1::ExecuteResponse& response) {
+TEST_P(ClientCall, ResultThatIsNotJsonIsAnError) {
+  Client client = Connect([](FakeCall&, const v1::ExecuteRequest&, v1::ExecuteResponse& response) {
     response.set_result("{oops");
     return grpc::Status::OK;
   });
@@ -226,11 +236,11 @@ TEST_F(ClientCall, ResultThatIsNotJsonIsAnError) {
   EXPECT_TRUE(client.ExecuteRaw("a", "b", "", "").ok());
 }
 
-TEST_F(ClientCall, ArbitersAnswerToAnOverrunWinsAgainstTheDeadline) {
-  Client client = Connect([](grpc::ServerContext& context, const v1::ExecuteRequest& request, v1::ExecuteResponse&) {
+TEST_P(ClientCall, ArbitersAnswerToAnOverrunWinsAgainstTheDeadline) {
+  Client client = Connect([](FakeCall& context, const v1::ExecuteRequest& request, v1::ExecuteResponse&) {
     if (request.action() == "connects") return grpc::Status::OK;
     EXPECT_EQ(request.timeout().nanos(), 200'000'000);
-    EXPECT_GT(context.deadline(), std::chrono::system_clock::now() + 900ms);
+    EXPECT_GT(context.deadline, std::chrono::system_clock::now() + 900ms);
     v1::Error error;
     error.set_reason(v1::REASON_QUEUE_TIMEOUT);
     *error.mutable_timeout() = request.timeout();
@@ -242,7 +252,7 @@ TEST_F(ClientCall, ArbitersAnswerToAnOverrunWinsAgainstTheDeadline) {
   EXPECT_EQ(result.error().timeout, 200ms);
 }
 
-TEST_F(ClientCall, SilentArbiterRunsIntoTheDeadline) {
+TEST_P(ClientCall, SilentArbiterRunsIntoTheDeadline) {
   Client client = Connect(FakeArbiter::Block);
   const auto start = std::chrono::steady_clock::now();
   Result result = client.Execute("a", "b", {}, {}, {.timeout = 50ms});
@@ -251,7 +261,7 @@ TEST_F(ClientCall, SilentArbiterRunsIntoTheDeadline) {
   EXPECT_GE(std::chrono::steady_clock::now() - start, 1050ms);
 }
 
-TEST_F(ClientCall, StopCancelsACallThatRuns) {
+TEST_P(ClientCall, StopCancelsACallThatRuns) {
   Client client = Connect(FakeArbiter::Block);
   std::stop_source stop;
   std::jthread canceller([&] {
@@ -262,7 +272,7 @@ TEST_F(ClientCall, StopCancelsACallThatRuns) {
   EXPECT_EQ(result.error().reason, Reason::kCancelled);
 }
 
-TEST_F(ClientCall, StopBeforehandCancelsEveryKindOfCall) {
+TEST_P(ClientCall, StopBeforehandCancelsEveryKindOfCall) {
   Client client = Connect(FakeArbiter::Block);
   std::stop_source stop;
   stop.request_stop();
@@ -274,7 +284,7 @@ TEST_F(ClientCall, StopBeforehandCancelsEveryKindOfCall) {
   EXPECT_EQ(stream.error()->reason, Reason::kCancelled);
 }
 
-TEST_F(ClientCall, CancelEndsAnAsynchronousCall) {
+TEST_P(ClientCall, CancelEndsAnAsynchronousCall) {
   Client client = Connect(FakeArbiter::Block);
   Call call = client.ExecuteAsync("a", "b", {}, {});
   arbiter_->WaitForCalls(1);
@@ -284,7 +294,7 @@ TEST_F(ClientCall, CancelEndsAnAsynchronousCall) {
   call.Cancel();
 }
 
-TEST_F(ClientCall, StopEndsAnAsynchronousCall) {
+TEST_P(ClientCall, StopEndsAnAsynchronousCall) {
   Client client = Connect(FakeArbiter::Block);
   std::stop_source stop;
   Call call = client.ExecuteAsync("a", "b", {}, {}, {.stop = stop.get_token()});
@@ -293,7 +303,7 @@ TEST_F(ClientCall, StopEndsAnAsynchronousCall) {
   EXPECT_EQ(call.Get().error().reason, Reason::kCancelled);
 }
 
-TEST_F(ClientCall, AsynchronousCallsRefuseBeforeSending) {
+TEST_P(ClientCall, AsynchronousCallsRefuseBeforeSending) {
   Client client = Connect(FakeArbiter::Echo);
   EXPECT_EQ(client.ExecuteAsync("a", "b", Json::array({Attachment(0)}), {}).Get().error().reason,
             Reason::kInvalidRequest);
@@ -301,7 +311,7 @@ TEST_F(ClientCall, AsynchronousCallsRefuseBeforeSending) {
   EXPECT_EQ(arbiter_->received(), 0);
 }
 
-TEST_F(ClientCall, TheLastClientTakesItsCallsWithIt) {
+TEST_P(ClientCall, TheLastClientTakesItsCallsWithIt) {
   std::atomic<int> cancelled = 0;
   {
     Client shorter = Connect(FakeArbiter::Block);
@@ -315,7 +325,7 @@ TEST_F(ClientCall, TheLastClientTakesItsCallsWithIt) {
   EXPECT_EQ(cancelled, 10);
 }
 
-TEST_F(ClientCall, ACallbackMayLetGoOfTheLastClient) {
+TEST_P(ClientCall, ACallbackMayLetGoOfTheLastClient) {
   std::promise<void> done;
   auto client = std::make_unique<Client>(Connect(FakeArbiter::Echo));
   ASSERT_TRUE(client->Execute("a", "b").ok());
@@ -330,7 +340,7 @@ TEST_F(ClientCall, ACallbackMayLetGoOfTheLastClient) {
   done.get_future().wait();
 }
 
-TEST_F(ClientCall, ACallbackMayStartTheNextCall) {
+TEST_P(ClientCall, ACallbackMayStartTheNextCall) {
   Client client = Connect(FakeArbiter::Echo);
   std::promise<Result> second;
   client.ExecuteAsync("a", "first", {}, {}, {}, [&](const Result&) {
@@ -339,7 +349,7 @@ TEST_F(ClientCall, ACallbackMayStartTheNextCall) {
   EXPECT_EQ(second.get_future().get()->result["action"], "second");
 }
 
-TEST_F(ClientCall, StreamGivesItsValuesInOrder) {
+TEST_P(ClientCall, StreamGivesItsValuesInOrder) {
   Client client = Connect([](auto&&...) { return grpc::Status::OK; });
   Stream stream = client.ExecuteStream("a", "b", Json::array({3}));
   for (int i = 0; i < 3; ++i) {
@@ -353,7 +363,7 @@ TEST_F(ClientCall, StreamGivesItsValuesInOrder) {
   EXPECT_FALSE(stream.Next());
 }
 
-TEST_F(ClientCall, StreamsErrorComesAfterItsValues) {
+TEST_P(ClientCall, StreamsErrorComesAfterItsValues) {
   v1::Error sent;
   sent.set_reason(v1::REASON_APP_ERROR);
   Client client = Connect([&sent](auto&&...) { return FakeArbiter::Refusal(grpc::UNKNOWN, sent); });
@@ -366,9 +376,9 @@ TEST_F(ClientCall, StreamsErrorComesAfterItsValues) {
   EXPECT_EQ(stream.error()->action, "b");
 }
 
-TEST_F(ClientCall, LettingGoOfAStreamCancelsIt) {
+TEST_P(ClientCall, LettingGoOfAStreamCancelsIt) {
   std::atomic<bool> cancelled = false;
-  Client client = Connect([&](grpc::ServerContext& context, const auto& request, auto& response) {
+  Client client = Connect([&](FakeCall& context, const auto& request, auto& response) {
     grpc::Status status = FakeArbiter::Block(context, request, response);
     cancelled = true;
     return status;
@@ -381,8 +391,8 @@ TEST_F(ClientCall, LettingGoOfAStreamCancelsIt) {
   EXPECT_TRUE(cancelled);
 }
 
-TEST_F(ClientCall, SixteenThreadsGetTheirOwnAnswers) {
-  Client client = Connect([](grpc::ServerContext&, const v1::ExecuteRequest& request, v1::ExecuteResponse& response) {
+TEST_P(ClientCall, SixteenThreadsGetTheirOwnAnswers) {
+  Client client = Connect([](FakeCall&, const v1::ExecuteRequest& request, v1::ExecuteResponse& response) {
     response.set_result(request.args());
     return grpc::Status::OK;
   });
@@ -405,19 +415,18 @@ TEST_F(ClientCall, SixteenThreadsGetTheirOwnAnswers) {
   EXPECT_EQ(arbiter_->received(), kThreads * kCalls);
 }
 
-TEST_F(ClientCall, SuspendEndsWhatOutlastsItsPatienceAndResumeGoesOn) {
-  FakeArbiter arbiter(folder_ / "s.sock", [](auto& context, const auto& request, auto& response) {
+TEST_P(ClientCall, SuspendEndsWhatOutlastsItsPatienceAndResumeGoesOn) {
+  Client client = Connect([](auto& context, const auto& request, auto& response) {
     return request.action() == "block" ? FakeArbiter::Block(context, request, response)
                                        : FakeArbiter::Echo(context, request, response);
   });
-  Client client({.socket = folder_ / "s.sock"});
   RawCall asynchronous = client.ExecuteRawAsync("a", "block", "", "");
   std::future<RawResult> waiting =
       std::async(std::launch::async, [&] { return client.ExecuteRaw("a", "block", "", ""); });
   std::future<RawResult> asking = std::async(std::launch::async, [&] {
     return client.ExecuteRaw("a", "block", "", "", {.interrupted = [] { return false; }});
   });
-  arbiter.WaitForCalls(3);
+  arbiter_->WaitForCalls(3);
   EXPECT_TRUE(client.Suspend(std::chrono::milliseconds(10)));
   EXPECT_EQ(asynchronous.Get().error().reason, Reason::kOutcomeUnknown);
   EXPECT_EQ(waiting.get().error().reason, Reason::kOutcomeUnknown);
@@ -428,10 +437,9 @@ TEST_F(ClientCall, SuspendEndsWhatOutlastsItsPatienceAndResumeGoesOn) {
   EXPECT_TRUE(next.get().ok());
 }
 
-TEST_F(ClientCall, AWaitThatIsInterruptedCancelsItsCall) {
-  FakeArbiter arbiter(folder_ / "s.sock", FakeArbiter::Block);
-  Client client({.socket = folder_ / "s.sock"});
-  auto once_there = [&] { return arbiter.received() > 0; };
+TEST_P(ClientCall, AWaitThatIsInterruptedCancelsItsCall) {
+  Client client = Connect(FakeArbiter::Block);
+  auto once_there = [&] { return arbiter_->received() > 0; };
   EXPECT_EQ(client.ExecuteRaw("a", "b", "", "", {.interrupted = once_there}).error().reason, Reason::kCancelled);
 }
 

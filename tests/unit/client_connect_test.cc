@@ -17,7 +17,7 @@
 #include "client/cpp/connection.h"
 #include "client/cpp/socket.h"
 #include "dirty/client.h"
-#include "tests/unit/client_fake_arbiter.h"
+#include "tests/unit/client_fixture.h"
 
 namespace dirty::client {
 namespace {
@@ -61,20 +61,21 @@ std::string ErrorAs(uid_t uid, gid_t gid, const std::string& socket) {
   return said;
 }
 
-class ClientConnect : public ::testing::Test {
+class ClientConnect : public ClientTest, public ::testing::WithParamInterface<Way> {
  protected:
+  ClientConnect() : ClientTest(GetParam()) {}
+
   Error ErrorOf(const std::string& socket, std::chrono::nanoseconds connect_timeout = 20ms) {
-    const Client client({.socket = socket, .connect_timeout = connect_timeout});
+    const Client client(Adapted(Options{.socket = socket, .connect_timeout = connect_timeout}));
     Result result = client.Execute("a", "b");
     if (result.ok()) return {.message = "it succeeded"};
     EXPECT_EQ(client.ExecuteAsync("a", "b", {}, {}).Get().error().reason, result.error().reason);
     return result.error();
   }
-
-  TemporaryFolder folder_;
 };
+DIRTY_EVERY_WAY(ClientConnect);
 
-TEST_F(ClientConnect, SaysWhyNot) {
+TEST_P(ClientConnect, SaysWhyNot) {
   const std::string stale = folder_ / "stale.sock";
   Listen(stale);
   const struct {
@@ -93,7 +94,7 @@ TEST_F(ClientConnect, SaysWhyNot) {
   }
 }
 
-TEST_F(ClientConnect, AnotherUserIsToldWhoMay) {
+TEST_P(ClientConnect, AnotherUserIsToldWhoMay) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root to become another user";
   const std::string socket = folder_ / "dirty.sock";
   const internal::UniqueFd listener = Listen(socket);
@@ -109,7 +110,7 @@ TEST_F(ClientConnect, AnotherUserIsToldWhoMay) {
             "permission denied: folder " + folder_.path() + " is root:root 0700, you are uid 33");
 }
 
-TEST_F(ClientConnect, AcceptedAndClosedAtOnceNamesTheAllowLists) {
+TEST_P(ClientConnect, AcceptedAndClosedAtOnceNamesTheAllowLists) {
   const std::string socket = folder_ / "dirty.sock";
   internal::UniqueFd listener = Listen(socket);
   std::jthread closer([&](std::stop_token stop) {
@@ -124,19 +125,19 @@ TEST_F(ClientConnect, AcceptedAndClosedAtOnceNamesTheAllowLists) {
               HasSubstr("check allow_uids and allow_gids of dirtyd, you are uid " + std::to_string(geteuid())));
 }
 
-TEST_F(ClientConnect, SilenceEndsWithTheConnectTimeout) {
+TEST_P(ClientConnect, SilenceEndsWithTheConnectTimeout) {
   const internal::UniqueFd listener = Listen(folder_ / "dirty.sock");
   EXPECT_THAT(ErrorOf(folder_ / "dirty.sock").message, HasSubstr("no answer"));
 }
 
-TEST_F(ClientConnect, TheCallsOwnTimeoutEndsTheWaitSooner) {
-  const Client client({.socket = folder_ / "none.sock", .connect_timeout = 1h});
+TEST_P(ClientConnect, TheCallsOwnTimeoutEndsTheWaitSooner) {
+  const Client client(Adapted(Options{.socket = folder_ / "none.sock", .connect_timeout = 1h}));
   EXPECT_EQ(client.Execute("a", "b", {}, {}, {.timeout = 20ms}).error().reason, Reason::kConnection);
   EXPECT_EQ(client.ExecuteAsync("a", "b", {}, {}, {.timeout = 20ms}).Get().error().reason, Reason::kConnection);
 }
 
-TEST_F(ClientConnect, CancelEndsTheWait) {
-  const Client client({.socket = folder_ / "none.sock", .connect_timeout = 1h});
+TEST_P(ClientConnect, CancelEndsTheWait) {
+  const Client client(Adapted(Options{.socket = folder_ / "none.sock", .connect_timeout = 1h}));
   Call call = client.ExecuteAsync("a", "b", {}, {});
   call.Cancel();
   EXPECT_EQ(call.Get().error().reason, Reason::kCancelled);
@@ -145,29 +146,30 @@ TEST_F(ClientConnect, CancelEndsTheWait) {
   EXPECT_EQ(client.Execute("a", "b", {}, {}, {.stop = stop.get_token()}).error().reason, Reason::kCancelled);
 }
 
-TEST_F(ClientConnect, TheLastClientCancelsCallsThatWaitForAConnection) {
+TEST_P(ClientConnect, TheLastClientCancelsCallsThatWaitForAConnection) {
   std::promise<Reason> reason;
   {
-    const Client client({.socket = folder_ / "none.sock", .connect_timeout = 1h});
+    const Client client(Adapted(Options{.socket = folder_ / "none.sock", .connect_timeout = 1h}));
     client.ExecuteAsync("a", "b", {}, {}, {}, [&](const Result& result) { reason.set_value(result.error().reason); });
   }
   EXPECT_EQ(reason.get_future().get(), Reason::kCancelled);
 }
 
-TEST_F(ClientConnect, WaitsForAnArbiterThatComesLater) {
-  const Client client({.socket = folder_ / "dirty.sock", .connect_timeout = 1h});
+TEST_P(ClientConnect, WaitsForAnArbiterThatComesLater) {
+  const Client client(Adapted(Options{.socket = folder_ / "dirty.sock", .connect_timeout = 1h}));
   Call call = client.ExecuteAsync("a", "async", {}, {});
   std::unique_ptr<FakeArbiter> arbiter;
-  std::jthread starter([&] { arbiter = std::make_unique<FakeArbiter>(folder_ / "dirty.sock", FakeArbiter::Echo); });
+  std::jthread starter(
+      [&] { arbiter = std::make_unique<FakeArbiter>(folder_ / "dirty.sock", FakeArbiter::Echo, Adapted()); });
   EXPECT_TRUE(client.Execute("a", "sync").ok());
   EXPECT_TRUE(call.Get().ok());
   starter.join();
   EXPECT_EQ(arbiter->received(), 2);
 }
 
-TEST_F(ClientConnect, TheFirstCallAfterARestartSucceeds) {
-  FakeArbiter arbiter(folder_ / "dirty.sock", FakeArbiter::Echo);
-  const Client client({.socket = folder_ / "dirty.sock"});
+TEST_P(ClientConnect, TheFirstCallAfterARestartSucceeds) {
+  FakeArbiter arbiter(folder_ / "dirty.sock", FakeArbiter::Echo, Adapted());
+  const Client client(Adapted(Options{.socket = folder_ / "dirty.sock"}));
   for (int i = 0; i < 20; ++i) {
     const auto start = std::chrono::steady_clock::now();
     Result result = i % 2 == 0 ? client.Execute("a", "b") : client.ExecuteAsync("a", "b", {}, {}).Get();
@@ -179,9 +181,9 @@ TEST_F(ClientConnect, TheFirstCallAfterARestartSucceeds) {
   EXPECT_EQ(arbiter.received(), 20);
 }
 
-TEST_F(ClientConnect, ACallCutOffOnTheWayHasAnUnknownOutcomeAndIsNotSentAgain) {
-  FakeArbiter arbiter(folder_ / "dirty.sock", FakeArbiter::Block);
-  const Client client({.socket = folder_ / "dirty.sock"});
+TEST_P(ClientConnect, ACallCutOffOnTheWayHasAnUnknownOutcomeAndIsNotSentAgain) {
+  FakeArbiter arbiter(folder_ / "dirty.sock", FakeArbiter::Block, Adapted());
+  const Client client(Adapted(Options{.socket = folder_ / "dirty.sock"}));
   Call call = client.ExecuteAsync("a", "b", {}, {});
   std::jthread killer([&arbiter] {
     arbiter.WaitForCalls(2);
@@ -196,7 +198,7 @@ TEST_F(ClientConnect, ACallCutOffOnTheWayHasAnUnknownOutcomeAndIsNotSentAgain) {
   EXPECT_EQ(arbiter.received(), 2);
 }
 
-TEST_F(ClientConnect, LooksInOrderAndStaysWhereItFoundOne) {
+TEST_P(ClientConnect, LooksInOrderAndStaysWhereItFoundOne) {
   setenv("DIRTY_TEST_SOCKET", "/tmp/chosen.sock", 1);
   setenv("XDG_RUNTIME_DIR", "/tmp/xdg", 1);
   EXPECT_THAT(internal::SocketPaths("", "DIRTY_TEST_SOCKET", "dirty.sock"),

@@ -365,7 +365,7 @@ class DirtyctlCall : public ::testing::Test {
   }
 
   TemporaryFolder folder_;
-  FakeArbiter arbiter_{folder_ / "dirty.sock", [](grpc::ServerContext& context, const auto& request, auto& response) {
+  FakeArbiter arbiter_{folder_ / "dirty.sock", [](client::FakeCall& context, const auto& request, auto& response) {
                          if (request.args() != "[666]") return FakeArbiter::Echo(context, request, response);
                          v1::Error error;
                          error.set_reason(v1::REASON_WORKER_LOST);

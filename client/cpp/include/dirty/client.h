@@ -25,6 +25,15 @@ struct Options {
 
   // Requests above this many bytes fail with kTooLarge before anything is sent. As the arbiter's; 0: no limit.
   std::size_t max_message_size = std::size_t{64} << 20;
+
+  // How calls travel. They mean the same either way; the difference is speed.
+  enum class Transport {
+    // Many calls on one stream (`Session`), where the arbiter has it; large requests beside it.
+    kAuto,
+    // Each call as an RPC of its own (`Execute`, `ExecuteStream`).
+    kUnary,
+  };
+  Transport transport = Transport::kAuto;
 };
 
 namespace internal {
