@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -46,6 +47,39 @@ def test_the_original_text_runs_as_printed(dirtyd: Dirtyd) -> None:
         b"picture thumbnail of 256x256 as JPEG"
     )
     assert dirtyd.call(apps[1], "resize", image, 3, 4, attachments=(b"p",)) == b"p resized to 3x4 as PNG"
+
+
+def test_an_app_may_say_how_many_workers_it_wants(dirtyd: Dirtyd) -> None:
+    dirtyd.ready({"workers": 3, "apps": ["few:Model", "few:Light", "few:Office"]})
+    loaded = {worker["index"]: worker["apps"] for worker in dirtyd.status()["workers"]}
+    assert loaded == {
+        0: ["few:Model", "few:Light", "few:Office"],
+        1: ["few:Light", "few:Office"],
+        2: ["few:Light", "few:Office"],
+    }
+    assert dirtyd.log().count("Model loaded in") == 1
+    assert dirtyd.log().count("few:Model wants 1 worker, and this is another") == 2
+    assert dirtyd.call("few:Office", "workers") == ["Ann", "Bob"]
+    first = dirtyd.call("few:Model", "pid")
+    os.kill(first, signal.SIGKILL)
+    dirtyd.wait_for_line("killed by SIGKILL")
+    assert dirtyd.call("few:Model", "pid") != first  # it waits for the one that takes its place
+    loaded = {worker["index"]: len(worker["apps"]) for worker in dirtyd.status()["workers"]}
+    assert loaded == {0: 3, 1: 2, 2: 2}
+
+
+def test_the_configuration_wins_over_the_class(dirtyd: Dirtyd) -> None:
+    dirtyd.ready({"workers": 3, "apps": ["few:Model:2", "few:Light"]})
+    (model,) = [app for app in dirtyd.status()["apps"] if app["name"] == "few:Model"]
+    assert model["ready_workers"] == 2
+
+
+@pytest.mark.parametrize(("app", "value"), [("few:Nobody", "0"), ("few:Half", "'1'")])
+def test_a_class_attribute_that_is_no_number_of_workers(dirtyd: Dirtyd, app: str, value: str) -> None:
+    dirtyd.start({"apps": [app], "restart": FAST})
+    line = dirtyd.wait_for_line("failed to start")
+    name = app.partition(":")[2]
+    assert f"the class attribute workers of {name} is {value}, and should be a whole number of at least 1" in line
 
 
 def test_init_and_close_run_once_also_asynchronous_ones(dirtyd: Dirtyd) -> None:
