@@ -16,7 +16,8 @@ LIMIT = 120  # seconds for one run; sanitizers are slow
 def run(*flags: str) -> subprocess.CompletedProcess[str]:
     """dirty-bench with these flags."""
     return subprocess.run(
-        [BUILD / "bin/dirty-bench", *flags], capture_output=True, text=True, timeout=LIMIT, check=False)
+        [BUILD / "bin/dirty-bench", *flags], capture_output=True, text=True, timeout=LIMIT, check=False
+    )
 
 
 class Measures(unittest.TestCase):
@@ -51,6 +52,11 @@ class Measures(unittest.TestCase):
         self.check(self.measure("--calls", "500", "--warmup", "100ms", *flags), 500)
         self.check(self.measure("--calls", "16", "--warmup", "0", *flags), 16)
 
+    def test_calls_without_a_session(self) -> None:
+        found = self.measure("--calls", "100", "--warmup", "0", "--transport", "unary")
+        self.check(found, 100)
+        self.assertEqual(found["transport"], "unary")
+
     def test_binary_values(self) -> None:
         self.check(self.measure("--calls", "20", "--warmup", "0", "--attachment", "1MiB"), 20)
 
@@ -67,7 +73,9 @@ class Measures(unittest.TestCase):
     def test_text_for_people(self) -> None:
         done = run("--self", "native", "--calls", "10", "--warmup", "0")
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertRegex(done.stdout, r"(?s)^libdirty_bench_app.so:Echo echo, 1 caller x .*10 calls in .*p99\.9.*workers ")
+        self.assertRegex(
+            done.stdout, r"(?s)^libdirty_bench_app.so:Echo echo, 1 caller x .*10 calls in .*p99\.9.*workers "
+        )
 
 
 class Fails(unittest.TestCase):
@@ -83,7 +91,9 @@ class Fails(unittest.TestCase):
         self.check(run("--nonsense"), 2, "^dirty-bench: unknown flag --nonsense; see dirty-bench --help\n$")
 
     def test_nobody_listens(self) -> None:
-        self.check(run("--socket", "nowhere.sock", "--app", "a:A", "--action", "b"), 3, "CONNECTION: .*nowhere.sock: absent")
+        self.check(
+            run("--socket", "nowhere.sock", "--app", "a:A", "--action", "b"), 3, "CONNECTION: .*nowhere.sock: absent"
+        )
 
     def test_a_call_that_fails(self) -> None:
         self.check(run("--self", "native", "--action", "wave"), 1, "APP_ERROR: UnknownAction: no action 'wave'")

@@ -120,6 +120,8 @@ TEST(CommandLine, SaysWhatIsWrong) {
   EXPECT_THAT(WhatIsWrong({"--self", "native", "--calls", "7", "--callers", "4", "--in-flight", "2"}),
               HasSubstr("--calls 7 is less than the 8 that are to be in flight"));
   EXPECT_THAT(WhatIsWrong({"--self", "native", "--connections", "2"}), HasSubstr("more --connections than --callers"));
+  EXPECT_THAT(WhatIsWrong({"--self", "native", "--transport", "udp"}),
+              HasSubstr("udp is none of auto, session, unary"));
   EXPECT_THAT(WhatIsWrong({"--app", "a", "--action", "b", "--workers", "2"}), HasSubstr("--workers needs --self"));
 }
 

@@ -36,8 +36,11 @@ class Request {
   client::CallOptions call_ = {};
 };
 
-client::Client NewClient(const std::string& socket) {
-  return client::Client({.socket = socket, .max_message_size = 0});  // dirtyd knows its own limit
+client::Client NewClient(const Options& options, const std::string& socket) {
+  using Transport = client::Options::Transport;
+  return client::Client({.socket = socket,
+                         .max_message_size = 0,  // dirtyd knows its own limit
+                         .transport = options.transport == "unary" ? Transport::kUnary : Transport::kAuto});
 }
 
 // Whether calls count, and how many more may start. Each slot of a caller asks once for each call that ended, so that
@@ -209,7 +212,7 @@ Measurement Run(const Options& options, const std::string& socket, const std::fu
   const bool warm_up = options.warm_up > absl::ZeroDuration();
   Plan plan(options.calls, uint64_t{options.callers} * options.in_flight, warm_up);
   std::vector<client::Client> clients;  // go after the callers, before the plan: then every callback has run
-  for (unsigned i = 0; i < options.connections; ++i) clients.push_back(NewClient(socket));
+  for (unsigned i = 0; i < options.connections; ++i) clients.push_back(NewClient(options, socket));
   std::vector<std::unique_ptr<Caller>> callers;
   for (unsigned i = 0; i < options.callers; ++i) {
     callers.push_back(std::make_unique<Caller>(request, clients[i % clients.size()], plan, options));
@@ -241,7 +244,7 @@ Measurement Run(const Options& options, const std::string& socket, const std::fu
 }
 
 std::optional<client::Error> TryCall(const Options& options, const std::string& socket) {
-  const client::Client client = NewClient(socket);
+  const client::Client client = NewClient(options, socket);
   const Request request(options);
   if (options.stream) {
     client::Stream stream = request.Open(client);

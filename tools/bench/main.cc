@@ -45,8 +45,25 @@ std::optional<Processes> FindProcesses(const Options& options) {
   return ProcessesOf(*status);
 }
 
+// The client socket that is called.
+std::string ClientSocket(const Options& options) {
+  return client::internal::SocketPaths(options.socket, "DIRTY_SOCKET", "dirty.sock").front();
+}
+
+int FailSession(const std::string& socket, const grpc::Status& status) {
+  const bool absent = status.error_code() == grpc::StatusCode::UNIMPLEMENTED;
+  std::cerr << "dirty-bench: " << (absent ? "UNIMPLEMENTED: this dirtyd has no sessions: " : "") << socket << ": "
+            << status.error_message() << "\n";
+  return status.error_code() == grpc::StatusCode::UNAVAILABLE ? ctl::kUnreachable : ctl::kFailed;
+}
+
 int MeasureCalls(const Options& options) {
   if (const std::optional<client::Error> error = TryCall(options, options.socket)) return Fail(*error);
+  if (options.transport == "session") {
+    // The client would go on without one.
+    const std::string socket = ClientSocket(options);
+    if (grpc::Status failed = HoldSessions(1, socket, [] {}); !failed.ok()) return FailSession(socket, failed);
+  }
   const std::optional<Processes> processes = FindProcesses(options);
   if (!processes) {
     std::cerr << "dirty-bench: no admin socket answers: what dirtyd and its workers use is not measured\n";
@@ -79,16 +96,11 @@ int MeasureSessions(const Options& options) {
     std::cerr << "dirty-bench: no admin socket answers, so dirtyd's memory cannot be found\n";
     return ctl::kUnreachable;
   }
-  const std::string socket = client::internal::SocketPaths(options.socket, "DIRTY_SOCKET", "dirty.sock").front();
+  const std::string socket = ClientSocket(options);
   IdleSessions found = {options.idle_sessions, MemoryOf(processes->dirtyd).resident, 0};
   const grpc::Status failed =
       HoldSessions(options.idle_sessions, socket, [&] { found.after = MemoryOf(processes->dirtyd).resident; });
-  if (!failed.ok()) {
-    const bool absent = failed.error_code() == grpc::StatusCode::UNIMPLEMENTED;
-    std::cerr << "dirty-bench: " << (absent ? "UNIMPLEMENTED: this dirtyd has no sessions: " : "") << socket << ": "
-              << failed.error_message() << "\n";
-    return failed.error_code() == grpc::StatusCode::UNAVAILABLE ? ctl::kUnreachable : ctl::kFailed;
-  }
+  if (!failed.ok()) return FailSession(socket, failed);
   std::cout << (options.json ? ToJson(found).dump(2) + "\n" : ToText(found)) << std::flush;
   return ctl::kDone;
 }

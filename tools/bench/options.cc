@@ -127,6 +127,13 @@ const std::vector<Flag>& Flags() {
        Count(&Options::in_flight)},
       {"connections", "N", "clients that share the callers, each with a connection of its own [1]",
        Count(&Options::connections)},
+      {"transport", "T", "how calls travel: session, unary, or auto, sessions if dirtyd has them [auto]",
+       [](const std::string& text, Options& options) {
+         if (text != "auto" && text != "session" && text != "unary") {
+           return Wrong(absl::StrCat(text, " is none of auto, session, unary"));
+         }
+         return options.transport = text, absl::OkStatus();
+       }},
       {"duration", "D", "how long to measure [5s]", Time(&Options::duration)},
       {"calls", "N", "instead: how many calls",
        [](const std::string& text, Options& options) {

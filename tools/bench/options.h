@@ -39,6 +39,7 @@ struct Options {
   unsigned callers = 1;
   unsigned in_flight = 1;  // of each caller
   unsigned connections = 1;
+  std::string transport = "auto";  // or `session`, `unary`
   absl::Duration duration = absl::Seconds(5);
   uint64_t calls = 0;  // 0: `duration` counts
   absl::Duration warm_up = absl::Seconds(1);

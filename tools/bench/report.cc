@@ -70,6 +70,7 @@ Json ToJson(const Options& options, const Measurement& found, const Costs& costs
                {"callers", options.callers},
                {"in_flight", options.in_flight},
                {"connections", options.connections},
+               {"transport", options.transport},
                {"elapsed_s", Seconds(found.elapsed)},
                {"calls", found.calls()},
                {"errors", found.errors},
@@ -92,9 +93,10 @@ Json ToJson(const Options& options, const Measurement& found, const Costs& costs
 
 std::string ToText(const Options& options, const Measurement& found, const Costs& costs) {
   const uint64_t calls = found.calls();
-  std::string text = absl::StrFormat("%s %s, %u caller%s x %u in flight, %u connection%s\n\n", options.app,
-                                     options.action, options.callers, options.callers == 1 ? "" : "s",
-                                     options.in_flight, options.connections, options.connections == 1 ? "" : "s");
+  std::string text =
+      absl::StrFormat("%s %s, %u caller%s x %u in flight, %u connection%s, transport %s\n\n", options.app,
+                      options.action, options.callers, options.callers == 1 ? "" : "s", options.in_flight,
+                      options.connections, options.connections == 1 ? "" : "s", options.transport);
   absl::StrAppendFormat(&text, "%d calls in %.2f s, %.0f a second\n", calls, Seconds(found.elapsed),
                         PerSecond(found.latency.count(), found.elapsed));
   if (options.stream) {
