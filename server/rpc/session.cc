@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/rpc/status.h"
 
 namespace dirty {
 namespace {
@@ -61,9 +62,7 @@ void ArbiterService::Session::End() {
   calls_.clear();
 }
 
-void ArbiterService::Session::Shutdown() {
-  EndWith(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the arbiter is shutting down"));
-}
+void ArbiterService::Session::Shutdown() { EndWith(ToStatus(*errors::ShuttingDown())); }
 
 // --- What the client sends ---
 
@@ -103,14 +102,13 @@ void ArbiterService::Session::Handle() {
 
 void ArbiterService::Session::Greet() {
   if (half_closed_ || !incoming_.has_hello()) {
-    return EndWith(grpc::Status(grpc::StatusCode::INVALID_ARGUMENT,
-                                "the first frame of a session must be `hello`, with protocol_version 1"));
+    return EndWith(
+        ToStatus(*errors::InvalidRequest("the first frame of a session must be `hello`, with protocol_version 1")));
   }
   if (uint32_t version = incoming_.hello().protocol_version(); version != kProtocolVersion) {
-    return EndWith(grpc::Status(
-        grpc::StatusCode::INVALID_ARGUMENT,
+    return EndWith(ToStatus(*errors::InvalidRequest(
         absl::StrCat("`hello` has protocol_version ", version, ", and this dirtyd speaks ", kProtocolVersion,
-                     "; set it, or use a client and a dirtyd of the same major version")));
+                     "; set it, or use a client and a dirtyd of the same major version"))));
   }
   greeted_ = true;
   v1::SessionHello* hello = outgoing_.mutable_hello();

@@ -12,8 +12,9 @@
 //  - A client that does not read is not read from, once kMostWaiting bytes wait for it. Its calls in flight may still
 //    add their answers: at most max_calls_per_session.
 //  - Half-close: the calls in flight are answered, then the stream ends with OK. Any other end of the stream abandons
-//    its calls. Shutdown of dirtyd: as ArbiterService::WhenIdle says; until then calls are answered as the dispatcher
-//    does.
+//    its calls.
+//  - Shutdown of dirtyd: new calls get SHUTTING_DOWN, the others their answers. In the end the stream ends with
+//    SHUTTING_DOWN (UNAVAILABLE), too: what was sent and has no `done` then has never started.
 #pragma once
 
 #include <deque>
@@ -30,7 +31,7 @@ class ArbiterService::Session final : public Rpc {
  public:
   explicit Session(ArbiterService& owner);
 
-  // Ends with UNAVAILABLE when its calls are answered.
+  // Ends with SHUTTING_DOWN when its calls are answered.
   void Shutdown();
 
  private:

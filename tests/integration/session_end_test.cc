@@ -119,7 +119,7 @@ TEST(SessionEnd, AtAShutdownAnswersWhatIsInFlightAndNothingNew) {
   for (RawSession* each : {&session, &idle}) {
     grpc::Status status = each->Finish();
     EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
-    EXPECT_EQ(status.error_message(), "the arbiter is shutting down");
+    EXPECT_EQ(ErrorOf(status).reason(), v1::REASON_SHUTTING_DOWN);
   }
   EXPECT_EQ(dirtyd.process().WaitExit().code, 0);
   dirtyd.ExpectNothingLeft();

@@ -66,6 +66,7 @@ TEST(SessionHello, OfAnotherVersionIsRefused) {
   grpc::Status status = session.Finish();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_THAT(status.error_message(), HasSubstr("protocol_version 2, and this dirtyd speaks 1"));
+  EXPECT_EQ(ErrorOf(status).reason(), v1::REASON_INVALID_REQUEST);
 }
 
 // --- Calls ---
