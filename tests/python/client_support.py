@@ -9,7 +9,7 @@ import sys
 from typing import Any, Callable
 
 import pytest
-from conftest import BUILD, PRELOAD
+from conftest import BUILD, RUNTIME_IS_HERE, sanitizer
 
 sys.path.insert(0, str(BUILD / "python"))
 
@@ -17,8 +17,7 @@ import dirty
 
 # A sanitizer's runtime has to be there from the start.
 needs_runtime = pytest.mark.skipif(
-    bool(PRELOAD) and PRELOAD.split(":")[0] not in os.environ.get("LD_PRELOAD", ""),
-    reason="the extension needs the sanitizer's runtime in this process",
+    not RUNTIME_IS_HERE, reason="the extension needs the sanitizer's runtime in this process"
 )
 
 Run = Callable[..., Any]
@@ -55,7 +54,7 @@ WAYS = [run_sync, run_async, run_stream, run_stream_async]
 
 def python(script: str, *args: object, env: dict[str, str] | None = None, interpreter: str = sys.executable) -> str:
     """What `script` prints, in an interpreter of its own; it must succeed."""
-    environment = {**os.environ, "PYTHONPATH": str(BUILD / "python"), **(env or {})}
+    environment = {**os.environ, "PYTHONPATH": str(BUILD / "python"), **sanitizer(), **(env or {})}
     ran = subprocess.run([interpreter, "-X", "faulthandler", "-c", script, *map(str, args)], env=environment,
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)  # fmt: skip
     assert ran.returncode == 0, ran.stdout

@@ -26,6 +26,12 @@ APPS = pathlib.Path(__file__).resolve().parent / "apps"
 ORIGINAL = APPS.parent / "original"
 PRELOAD = os.environ.get("DIRTY_PRELOAD", "")
 SANITIZED = bool(PRELOAD)
+# Whether the extension can be imported here.
+RUNTIME_IS_HERE = PRELOAD.partition(":")[0] in os.environ.get("LD_PRELOAD", "")
+if SANITIZED:
+    # Not for every program that is started here: for those that get `sanitizer()`. Leaks: everywhere but here.
+    os.environ.pop("LD_PRELOAD", None)
+    os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=1"
 
 # How long anything may take that is waited for.
 PATIENCE = 120.0

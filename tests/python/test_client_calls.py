@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import os
 import resource
 import signal
@@ -103,9 +104,11 @@ def rss(pid: int) -> int:
 
 def test_loops_leave_nothing_behind(client: dirty.DirtyClient) -> None:
     asyncio.run(client.execute_async(APP, "same", 1))
+    gc.collect()  # loops are cycles
     descriptors, threads = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
     for _ in range(20):
         asyncio.run(client.execute_async(APP, "same", 1))
+    gc.collect()
     assert len(os.listdir("/proc/self/fd")) <= descriptors
     assert len(os.listdir("/proc/self/task")) <= threads
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from client_support import needs_runtime, python
-from conftest import APPS, BUILD, ORIGINAL, Dirtyd
+from conftest import APPS, BUILD, ORIGINAL, Dirtyd, sanitizer
 
 pytestmark = needs_runtime
 
@@ -29,7 +29,7 @@ def serve(daemon: Dirtyd, *command: str, **env: str) -> Iterator[str]:
     """Runs a web server that listens on descriptor 3, which queues what comes before it is up."""
     listener = socket.create_server(("127.0.0.1", 0))
     path = f"{BUILD / 'python'}:{ORIGINAL}:{APPS}"
-    environment = {**os.environ, "PYTHONPATH": path, "DIRTY_SOCKET": str(daemon.socket), **env}
+    environment = {**os.environ, "PYTHONPATH": path, "DIRTY_SOCKET": str(daemon.socket), **sanitizer(), **env}
     server = subprocess.Popen(
         [sys.executable, "-c", "import os, sys; os.dup2(int(sys.argv[1]), 3); os.execvp(sys.argv[2], sys.argv[2:])",
          str(listener.fileno()), sys.executable, "-m", *command],

@@ -101,8 +101,8 @@ def test_a_function_that_is_missing_is_told_with_its_nearest(dirtyd: Dirtyd, tmp
 
 def test_a_hook_that_hangs_is_killed_and_the_next_one_runs(dirtyd: Dirtyd, tmp_path: pathlib.Path) -> None:
     config = write(tmp_path, {"dirty_post_fork": "sleeps", "dirty_worker_exit": "worker_exit"})
-    dirtyd.ready({**config, "hook_timeout": "300ms"})
-    dirtyd.wait_for_line(r"hook dirty_post_fork failed: killed after its timeout of 300ms")
+    dirtyd.ready({**config, "hook_timeout": "3s"})
+    dirtyd.wait_for_line(r"hook dirty_post_fork failed: killed after its timeout of 3s")
     os.kill(dirtyd.worker_pid(), 9)
     # In a new helper, whose globals are new too.
     dirtyd.wait_for_line(r"worker_exit 1 SIGKILL \[\]")
