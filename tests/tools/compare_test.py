@@ -5,6 +5,7 @@ import io
 import json
 import pathlib
 import tempfile
+import time
 import unittest
 from collections.abc import Iterator
 from typing import Any, Callable
@@ -153,6 +154,13 @@ class Driver(unittest.TestCase):
     def test_every_thread_calls(self) -> None:
         found = drive.calls(Client, 3, 0.01, "x")
         self.assertGreaterEqual(found["calls"], 3)
+
+    def test_a_call_longer_than_the_window_counts(self) -> None:
+        class Slow(Client):
+            def execute(self, app: str, action: str, value: Any) -> Any:
+                time.sleep(0.01)
+
+        self.assertEqual(drive.calls(Slow, 2, 0.000_001, "x")["calls"], 2)
 
     def test_a_failure_ends_it(self) -> None:
         for call in (0, 5):

@@ -133,6 +133,8 @@ class Places:
         """dirty-bench with a dirtyd of its own. `seconds` None: the flags say how long."""
         times = [] if seconds is None else ["--duration", f"{seconds}s", "--warmup", f"{seconds / 5}s"]
         command = [self.build / "bin/dirty-bench", "--self", language, "--json", "--transport", transport]
+        if language == "python":
+            command += ["--with", f"--python={PYTHON}"]
         return run([*command, *times, *flags])
 
     # What drive.py measures.
@@ -140,16 +142,8 @@ class Places:
     def ours(self, workers: int, mode: str, *flags: Any, processes: int = 1) -> Any:
         """dirtyd with the Python app, called with our Python client."""
         with tempfile.TemporaryDirectory(prefix="dirty-compare-", dir="/tmp") as folder:
-            command = [
-                self.build / "bin/dirtyd",
-                APP,
-                "--workers",
-                workers,
-                "--runtime_dir",
-                folder,
-                "--pythonpath",
-                BENCH,
-            ]
+            command = [self.build / "bin/dirtyd", APP, "--python", PYTHON, "--pythonpath", BENCH]
+            command += ["--workers", workers, "--runtime_dir", folder]
             with server(command, "ready: ", folder, {}):
                 environment = {"PYTHONPATH": str(self.build / "python"), "DIRTY_SOCKET": f"{folder}/dirty.sock"}
                 return drive([PYTHON, BENCH / "drive.py", "dirty", mode, *flags], environment, processes)
@@ -172,7 +166,11 @@ class Places:
         """The interpreter of an environment that has it, made if it is not there."""
         if not self._peer_failure:
             try:
-                return pinned.programs("peer") / "python"
+                python = pinned.programs("peer") / "python"
+                version = subprocess.check_output([python, "-c", "import sys; print(sys.version)"], text=True)
+                if version.strip() == sys.version:
+                    return python
+                self._peer_failure = f"{python} is another interpreter than {PYTHON}: remove {python.parent.parent}"
             except subprocess.CalledProcessError as failure:
                 self._peer_failure = f"the peer cannot be installed: {failure}"
         raise NotAvailable(self._peer_failure)
