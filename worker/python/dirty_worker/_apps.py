@@ -167,7 +167,7 @@ def wanted_workers(app_class: type[Any]) -> int:
     Raises:
         LoadError: It is no such number.
     """
-    workers = getattr(app_class, "workers", None)
+    workers: object = getattr(app_class, "workers", None)
     if workers is None or callable(workers) or hasattr(workers, "__get__"):  # an action or a property of that name
         return 0
     if isinstance(workers, bool) or not isinstance(workers, int) or not 0 < workers <= _MOST_WORKERS:
