@@ -99,6 +99,25 @@ TEST(SessionEnd, AReloadUnderLoadLosesNothing) {
   dirtyd.ExpectCountersAddUp();
 }
 
+TEST(SessionEnd, AReloadChangesTheLimitOfOpenOnes) {
+  const auto config = [](int most) {
+    return absl::StrCat("max_calls_per_session: ", most, "\napps:\n  - ", kSlow, "\n");
+  };
+  Dirtyd dirtyd({}, {.config = config(1)});
+  const std::string release = dirtyd.folder() / "release";
+  RawSession session(dirtyd);
+  session.Execute(1, kSlow, "wait_for_file", absl::StrCat("[\"", release, "\",\"", release, ".started\"]"));
+  ASSERT_TRUE(WaitUntil([&] { return Exists(release + ".started"); }));
+  session.Execute(2, kSlow, "sleep", "[0]");
+  EXPECT_EQ(session.ReadDone().error().reason(), v1::REASON_QUEUE_FULL);
+  Configure(dirtyd, config(2));
+  ASSERT_TRUE(Reload(dirtyd).ok());
+  session.Execute(3, kSlow, "sleep", "[0]");
+  EXPECT_TRUE(session.ReadDone().has_response()) << "on the new worker";
+  Touch(release);
+  EXPECT_EQ(session.ReadDone().id(), 1u);
+}
+
 TEST(SessionEnd, AtAShutdownAnswersWhatIsInFlightAndNothingNew) {
   Dirtyd dirtyd({kSlow, "--workers", "1"});
   const std::string release = dirtyd.folder() / "release";
