@@ -65,16 +65,19 @@ void Session::Grant(Lock& lock, const SessionCall& call, std::uint32_t chunks) {
 }
 
 void Session::Write(Lock& lock) {
-  if (writing_ || frames_.empty() || stage_ != Stage::kOpen) return;
+  if (in_write_) return;  // that thread goes on
   const std::shared_ptr<Session> self = shared_from_this();
-  Fill(frames_.front());
-  frames_.pop_front();
-  grpc::WriteOptions options;
-  if (!frames_.empty()) options.set_buffer_hint();
-  writing_ = true;
-  lock.unlock();
-  stream_->Write(outgoing_, options, &written_);
-  lock.lock();
+  while (!writing_ && !broken_ && !frames_.empty() && stage_ == Stage::kOpen) {
+    Fill(frames_.front());
+    frames_.pop_front();
+    grpc::WriteOptions options;
+    if (!frames_.empty()) options.set_buffer_hint();
+    writing_ = in_write_ = true;
+    lock.unlock();
+    stream_->Write(outgoing_, options, &written_);
+    lock.lock();
+    in_write_ = false;
+  }
 }
 
 void Session::Fill(const Frame& frame) {
@@ -108,7 +111,8 @@ void Session::Fill(const Frame& frame) {
 
 void Session::OnWritten(Lock& lock, bool ok) {
   writing_ = false;
-  if (ok) Write(lock);
+  broken_ = !ok;
+  Write(lock);
 }
 
 // Not as soon as the last frame was read, but when somebody waits for the next: while the arbiter is at work, not

@@ -121,7 +121,9 @@ class Session : public std::enable_shared_from_this<Session> {
 
   Stage stage_ = Stage::kGreeting;
   bool reading_ = false;  // then incoming_ is gRPC's
-  bool writing_ = false;  // then outgoing_ is the writer's
+  bool writing_ = false;
+  bool in_write_ = false;  // a thread has outgoing_
+  bool broken_ = false;    // nothing can be written
   bool greeted_ = false;
   v1::SessionResponse incoming_;
   v1::SessionRequest outgoing_;

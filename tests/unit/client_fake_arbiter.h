@@ -97,6 +97,7 @@ class FakeArbiter : public v1::Arbiter::Service {
   std::atomic<int> received_ = 0;
   std::atomic<int> on_sessions_ = 0;
   std::atomic<int> sessions_ = 0;
+  std::atomic<int> answered_ = 0;  // on sessions
   std::mutex mutex_;
   std::condition_variable came_;
   std::set<grpc::ServerContext*> open_;  // sessions, guarded by mutex_
