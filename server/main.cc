@@ -29,6 +29,7 @@
 #include "grpc/reflection/v1alpha/reflection.pb.h"
 #include "server/arbiter.h"
 #include "server/config/config.h"
+#include "server/loop/heap.h"
 #include "server/loop/loop.h"
 #include "server/loop/process_signals.h"
 #include "server/loop/watcher.h"
@@ -306,6 +307,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   Hooks hooks(programs, functions);
   ServiceNotifier notifier(manager);
   notifier.StartWatchdog(loop.timers());
+  Heap heap(loop.timers());
   std::mt19937_64 random(std::random_device{}());
   std::function<void()> on_changed;
   ConfigReader reader(command_line, context, loop);
@@ -457,6 +459,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
 int Main(int argc, char** argv) {
   // Debian's abseil is built with its deadlock detector on: microseconds on every lock.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+  Heap::Keep();
   ServiceEnvironment service = TakeServiceEnvironment();
   absl::StatusOr<CommandLine> command_line = ParseCommandLine({argv + 1, argv + argc});
   if (!command_line.ok()) return Fail(kExitUsage, command_line.status().message());

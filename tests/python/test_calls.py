@@ -20,6 +20,13 @@ def test_slots_run_at_the_same_time(shared: Dirtyd) -> None:
     assert 1.0 <= time.monotonic() - start < 2.0
 
 
+def test_the_only_slot_is_one_thread(dirtyd: Dirtyd) -> None:
+    """Short calls and long ones: what an app keeps of its thread is there at the next call."""
+    dirtyd.ready({"apps": [APP]})
+    threads = {dirtyd.call(APP, "thread_after", pause) for pause in (0, 0, 0.02, 0, 0.02, 0.02, 0, 0)}
+    assert len(threads) == 1
+
+
 def test_coroutines_run_at_the_same_time_on_one_loop(shared: Dirtyd) -> None:
     start = time.monotonic()
     calls = [shared.begin(APP, "wait", 0.5) for _ in range(8)]

@@ -261,6 +261,29 @@ TEST(Pings, AreAnsweredDuringInitAndWhileEverySlotIsBusy) {
   EXPECT_TRUE(arbiter.Done(call).has_response());
 }
 
+// Short calls are run by the thread that reads them, long ones are not: whatever comes when they change places is
+// neither lost nor late.
+TEST(Slots, TheOnlyOneRunsShortAndLongCallsInAnyOrder) {
+  TemporaryDirectory files;
+  FakeArbiter arbiter;
+  arbiter.Load("Slow").Load("Echo").AttachAndWait();
+  int count = 0;
+  for (int round = 0; round < 30; ++round) {
+    for (int i = 0; i < round % 4; ++i) {
+      EXPECT_EQ(arbiter.Call("Echo", "counter").response().result(), std::to_string(++count));
+    }
+    std::string go = files.File(absl::StrCat("go", round)), started = files.File(absl::StrCat("started", round));
+    uint64_t running = arbiter.Start("Slow", "wait_for_file", Json({go, started}).dump());
+    AwaitThat("the call runs", [&] { return FileExists(started); });
+    uint64_t waiting = arbiter.Start("Echo", "counter");  // more than dirtyd would send
+    arbiter.Ping(static_cast<uint64_t>(round));
+    EXPECT_FALSE(arbiter.HasEnded(waiting));
+    TouchFile(go);
+    EXPECT_TRUE(arbiter.Done(running).has_response());
+    EXPECT_EQ(arbiter.Done(waiting).response().result(), std::to_string(++count));
+  }
+}
+
 TEST(Cancelling, StopsACooperativeCallAndFreesItsSlot) {
   TemporaryDirectory files;
   FakeArbiter arbiter;

@@ -47,24 +47,36 @@ absl::Status Link::Listen(const std::string& socket) {
   return absl::OkStatus();
 }
 
-void Link::Run(Receiver& receiver) {
+void Link::Serve(Receiver& receiver) {
   receiver_ = &receiver;
   Accept();
+}
+
+void Link::Interrupt() { interrupt_.Set(queue_.get(), gpr_inf_past(GPR_CLOCK_MONOTONIC), &interrupted_); }
+
+bool Link::Poll(absl::FunctionRef<bool()> goes_on) {
   void* tag;
   bool ok;
-  while (true) {
+  while (goes_on()) {
+    // Not as soon as the last frame was read: gRPC 1.51 then tells the other side at once how much it may send, with a
+    // system call of its own. A call that is run before the next Poll is answered first.
+    if (reads_on_) {
+      reads_on_ = false;
+      arbiter_->stream.Read(&incoming_, &read_);
+    }
     switch (queue_->AsyncNext(&tag, &ok, give_up_)) {
       case grpc::CompletionQueue::GOT_EVENT:
         (*static_cast<Tag*>(tag))(ok);
         break;
       case grpc::CompletionQueue::TIMEOUT:
-        receiver.OnLostTooLong();
+        receiver_->OnLostTooLong();
         give_up_ = std::chrono::system_clock::time_point::max();
         break;
       case grpc::CompletionQueue::SHUTDOWN:
-        return;
+        return false;
     }
   }
+  return true;
 }
 
 void Link::Accept() {
@@ -77,6 +89,7 @@ void Link::OnAccepted(bool ok) {
   if (!ok) {  // the server shuts down, and nobody starts anything any more
     next_.reset();
     down_ = true;
+    reads_on_ = false;
     return;
   }
   if (arbiter_ == nullptr) {
@@ -85,7 +98,7 @@ void Link::OnAccepted(bool ok) {
       MutexLock lock(mutex_);
       attached_ = true;
     }
-    Read();
+    reads_on_ = true;
   } else {
     Attachment* refused = next_.release();
     refused->refused = [refused](bool) { delete refused; };
@@ -95,8 +108,6 @@ void Link::OnAccepted(bool ok) {
   }
   Accept();
 }
-
-void Link::Read() { arbiter_->stream.Read(&incoming_, &read_); }
 
 void Link::OnRead(bool ok) {
   if (!ok) {  // the arbiter will send nothing more
@@ -117,7 +128,7 @@ void Link::OnRead(bool ok) {
     return;
   }
   receiver_->OnFrame(frame);
-  if (!down_) Read();
+  reads_on_ = !down_;
 }
 
 void Link::OnEnded() {

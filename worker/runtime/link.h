@@ -1,10 +1,11 @@
 // The worker's end of the link: serves dirty.v1.Worker on one socket and carries frames. Owned by Worker.
 //
-// One thread, the I/O thread, is in Run; it reads frames, hands them to the Receiver and runs no user code. Frames are
+// One thread at a time, the one that leads, is in Poll; it reads frames and hands them to the Receiver. Frames are
 // written by whoever sends them: serialised and, if nothing else is being written, put on the socket by the sending
 // thread.
 #pragma once
 
+#include <grpcpp/alarm.h>
 #include <grpcpp/grpcpp.h>
 
 #include <chrono>
@@ -13,6 +14,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "dirty/v1/worker.grpc.pb.h"
 #include "worker/runtime/call.h"
 #include "worker/runtime/mutex.h"
@@ -21,7 +23,7 @@ namespace dirty::worker {
 
 class Link final : public FrameSink {
  public:
-  // Called on the I/O thread; must not block.
+  // Called by the thread in Poll; must not block.
   class Receiver {
    public:
     virtual ~Receiver() = default;
@@ -45,20 +47,28 @@ class Link final : public FrameSink {
   // Binds and listens. An error says what to do. Main thread, once.
   absl::Status Listen(const std::string& socket);
 
-  // Serves until Close. The I/O thread, once, after Listen.
-  void Run(Receiver& receiver);
+  // Begins to serve. Once, after Listen, before the first Poll.
+  void Serve(Receiver& receiver);
+
+  // Handles what comes as long as `goes_on`, which is asked after every event. False: the link was closed. One thread
+  // at a time; what it did happens before what the next one does.
+  bool Poll(absl::FunctionRef<bool()> goes_on);
+
+  // Has Poll ask `goes_on` now. Any thread, once, before Close.
+  void Interrupt();
 
   // Any thread. Frames keep their order per thread. Before the arbiter attached, and once it is gone, they are dropped.
   void Send(const v1::WorkerFrame& frame) override;
 
-  // Waits until what was sent is on the socket, so that it outlives a crash; at most kFlushTime. Not the I/O thread.
+  // Waits until what was sent is on the socket, so that it outlives a crash; at most kFlushTime. Not the thread in
+  // Poll.
   void Flush();
 
   // From here on the arbiter may close its half without being taken for lost. Any thread.
   void ExpectEnd();
 
-  // Ends the link after what was sent, and Run with it: the last tag of the accept loop shuts the queue down. False:
-  // the arbiter did not take the last frames in kCloseGrace, and Run may not end. Main thread, once, after Listen.
+  // Ends the link after what was sent, and Poll with it: the last tag of the accept loop shuts the queue down. False:
+  // the arbiter did not take the last frames in kCloseGrace, and Poll may not end. Main thread, once, after Listen.
   bool Close();
 
  private:
@@ -74,7 +84,6 @@ class Link final : public FrameSink {
 
   void Accept();
   void OnAccepted(bool ok);
-  void Read();
   void OnRead(bool ok);
   void OnWritten(bool ok);
   void OnEnded();
@@ -87,19 +96,22 @@ class Link final : public FrameSink {
   std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   std::unique_ptr<grpc::Server> server_;
 
-  // I/O thread.
+  // Of the thread in Poll.
   Receiver* receiver_ = nullptr;
   std::unique_ptr<Attachment> next_;  // waits for somebody to attach
   grpc::ByteBuffer incoming_;
-  bool down_ = false;  // the server shuts down: nothing is started any more
+  bool down_ = false;      // the server shuts down: nothing is started any more
+  bool reads_on_ = false;  // the next Poll is to read
   std::chrono::system_clock::time_point give_up_ = std::chrono::system_clock::time_point::max();
   Tag accepted_ = [this](bool ok) { OnAccepted(ok); };
   Tag ended_ = [this](bool) { OnEnded(); };
   Tag read_ = [this](bool ok) { OnRead(ok); };
   Tag written_ = [this](bool ok) { OnWritten(ok); };
   Tag finish_ = [this](bool) { OnFinished(); };
+  Tag interrupted_ = [](bool) {};
+  grpc::Alarm interrupt_;
 
-  std::unique_ptr<Attachment> arbiter_;  // written once, on the I/O thread, before attached_
+  std::unique_ptr<Attachment> arbiter_;  // written once, in Poll, before attached_
 
   // Held while a write or the finish is started. `writing_` alone keeps them apart; this lets ThreadSanitizer see it,
   // which cannot follow a completion through gRPC. Never held together with mutex_.

@@ -42,6 +42,10 @@ class Calls(DirtyApp):
         time.sleep(seconds)
         return "slept"
 
+    def thread_after(self, seconds: float) -> int:
+        time.sleep(seconds)
+        return threading.get_ident()
+
     def hold_gil(self, seconds: int) -> str:
         print("holding", flush=True)
         ctypes.PyDLL(None).sleep(seconds)  # PyDLL keeps the GIL
