@@ -3,6 +3,8 @@
 // Owned by main; loop-confined, but for Keep.
 #pragma once
 
+#include <cstddef>
+
 #include "server/loop/timers.h"
 
 namespace dirty {
@@ -23,6 +25,7 @@ class Heap {
 
   TimerQueue& timers_;
   TimerQueue::TimerId timer_ = 0;
+  size_t free_ = 0;  // bytes, after the last time
 };
 
 }  // namespace dirty

@@ -253,7 +253,16 @@ void Supervisor::ReconcilePool(Pool& pool) {
     Seat& seat = *owned;
     if (seat.index >= pool.desired) continue;
     std::vector<AppSettings> wanted = Wanted(pool, seat);
-    if (wanted.empty()) continue;
+    if (wanted.empty()) {
+      // None is for this seat any more, as against: those that are do not start.
+      bool for_none = std::none_of(pool.settings->apps.begin(), pool.settings->apps.end(),
+                                   [&](const AppSettings& app) { return Assigned(pool, seat, app); });
+      if (Worker* current = Find(seat.current); for_none && current != nullptr && current->phase == Phase::kReady) {
+        if (Worker* incoming = Find(seat.incoming)) Retire(*incoming, "drained");
+        Retire(*current, "drained");
+      }
+      continue;
+    }
     if (seat.current == 0) {
       if (seat.respawn_timer == 0 && ProcessesOf(pool) < pool.desired + surge) {
         seat.current = Spawn(pool, seat, std::move(wanted));

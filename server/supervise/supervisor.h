@@ -182,6 +182,8 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
   void Retire(Worker& worker, absl::string_view reason);
   // Takes no more calls and is killed after `grace`.
   void End(Worker& worker, absl::string_view reason, std::string detail, absl::Duration grace);
+  // Of one that was told to go.
+  void KillAfter(Worker& worker, absl::Duration time, const char* why);
   void FinishBoot(Worker& worker);
   void EnterReady(Worker& worker);
   void Dispatch(Worker& worker);

@@ -50,6 +50,7 @@ absl::Status Supervisor::Replace(const Rollout& rollout, std::function<void(cons
   rollout_ = std::make_unique<RolloutState>();
   RolloutState& state = *rollout_;
   for (const auto& [name, app] : apps_) {
+    state.app_workers[name] = app.workers;
     if (app.health.waits_for_retry() && !app.health.disabled() && !Serves(name)) state.failing.insert(name);
   }
   state.before = settings_;
@@ -134,6 +135,9 @@ void Supervisor::EndRollout() {
     result.status = absl::FailedPreconditionError(state->failure);
     generation_ = state->generation_before;
     Configure(*state->before, /*let_go=*/true);
+    for (const auto& [name, workers] : state->app_workers) {
+      if (auto it = apps_.find(name); it != apps_.end()) it->second.workers = workers;
+    }
     RollBack();
     Reconcile();
   } else {

@@ -74,9 +74,10 @@ struct Supervisor::Pool {
 struct Supervisor::RolloutState {
   std::optional<Settings> before;  // what to go back to
   uint64_t generation_before = 0;
-  std::set<const Pool*> pools;    // where it happens
-  const Seat* seat = nullptr;     // one seat only
-  std::set<std::string> failing;  // apps that no worker served when it began
+  std::set<const Pool*> pools;                  // where it happens
+  const Seat* seat = nullptr;                   // one seat only
+  std::set<std::string> failing;                // apps that no worker served when it began
+  std::map<std::string, uint32_t> app_workers;  // what App::workers was
   uint32_t replaced = 0;
   std::string failure;  // set: it is being rolled back
   TimerQueue::TimerId end_timer = 0;

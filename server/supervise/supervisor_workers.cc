@@ -21,6 +21,8 @@ constexpr absl::Duration kNoticeInterval = absl::Seconds(10);
 constexpr absl::Duration kLasting = absl::Seconds(10);
 // For close() of every app, once a worker has nothing to run; at a shutdown the arbiter's own bound is shorter.
 constexpr absl::Duration kCloseTimeout = absl::Seconds(60);
+// From the end of the link of a worker that was drained, when its apps are closed, until it is gone.
+constexpr absl::Duration kExitTimeout = absl::Seconds(10);
 // Between a link that broke and the kill: a process that is crashing says by its exit how.
 constexpr absl::Duration kBrokenLinkGrace = absl::Seconds(1);
 // Between asking for a stack dump and the kill.
@@ -265,13 +267,18 @@ void Supervisor::OnWorkerIdle(WorkerId id) {
   if (worker == nullptr || worker->phase != Phase::kDraining || worker->link_broken) return;
   worker->phase = Phase::kStopping;
   links_.Drain(id);
-  worker->end_timer = timers_.ScheduleIn(kCloseTimeout, [this, id] {
+  KillAfter(*worker, kCloseTimeout, "close() took too long");
+  events_.OnSupervisorChanged();
+}
+
+void Supervisor::KillAfter(Worker& worker, absl::Duration time, const char* why) {
+  timers_.Cancel(worker.end_timer);
+  worker.end_timer = timers_.ScheduleIn(time, [this, id = worker.spec.id, time, why] {
     Worker* late = Find(id);
     late->end_timer = 0;
-    log_.Warning(absl::StrCat(Name(*late), ": killed: close() took longer than ", errors::Seconds(kCloseTimeout)));
+    log_.Warning(absl::StrCat(Name(*late), ": killed: ", why, ", ", errors::Seconds(time)));
     launcher_.Kill(id);
   });
-  events_.OnSupervisorChanged();
 }
 
 void Supervisor::End(Worker& worker, absl::string_view reason, std::string detail, absl::Duration grace) {
@@ -311,7 +318,11 @@ void Supervisor::OnLinkBroken(WorkerId id, const std::string& why) {
   Worker* worker = Find(id);
   if (worker == nullptr) return;
   timers_.Cancel(worker->ping_timer);
-  if (worker->phase == Phase::kStopping) return;
+  if (worker->phase == Phase::kStopping) {
+    // No ping tells any more whether it lives.
+    if (worker->end_detail.empty()) KillAfter(*worker, kExitTimeout, "it did not exit after its apps were closed");
+    return;
+  }
   log_.Debug(absl::StrCat(Name(*worker), ": link broken: ", why));
   worker->link_broken = true;
   // If it is dying by itself, its exit says more than we know.

@@ -78,6 +78,51 @@ TEST_F(RolloutTest, ANewVersionMayWantMoreOrFewerWorkers) {
   }
 }
 
+TEST_F(RolloutTest, ASeatThatNoAppIsForAnyMoreIsGivenUp) {
+  Settings settings = TestSettings({TestPool("p", 2, {TestApp("heavy")})});
+  wants_["heavy"] = 2;
+  Start(settings);
+  Obey();
+  wants_["heavy"] = 1;
+  ASSERT_TRUE(Reload(settings).ok());
+  Obey();
+  ASSERT_TRUE(result_.has_value());
+  EXPECT_TRUE(result_->status.ok()) << result_->status;
+  EXPECT_EQ(Alive().size(), 1u);
+  EXPECT_EQ(AppStatusOf("heavy").ready_workers(), 1u);
+  // The same by the configuration.
+  settings.pools[0].apps[0].workers = 2;
+  ASSERT_TRUE(Reload(settings).ok());
+  Obey();
+  EXPECT_EQ(Alive().size(), 2u);
+  settings.pools[0].apps[0].workers = 1;
+  ASSERT_TRUE(Reload(settings).ok());
+  Obey();
+  ASSERT_TRUE(result_.has_value());
+  EXPECT_TRUE(result_->status.ok()) << result_->status;
+  EXPECT_EQ(Alive().size(), 1u);
+}
+
+TEST_F(RolloutTest, ARollbackForgetsHowManyWorkersTheNewVersionWanted) {
+  Settings settings = TestSettings({TestPool("p", 2, {TestApp("heavy"), TestApp("light")})});
+  wants_["heavy"] = 2;
+  Start(settings);
+  Obey();
+  wants_["heavy"] = 1;
+  ASSERT_TRUE(Reload(settings).ok());
+  std::vector<WorkerId> fresh = Alive();
+  Boot(fresh.back());  // the first seat's is as it should be, the second one's is not
+  Obey({"light"});
+  ASSERT_TRUE(result_.has_value());
+  EXPECT_TRUE(absl::IsFailedPrecondition(result_->status)) << result_->status;
+  for (int i = 0; i < 20; ++i) {
+    time_.Advance(absl::Milliseconds(100));
+    Obey({"light"});
+  }
+  EXPECT_EQ(AppStatusOf("light").state(), v1::AppStatus::READY);
+  EXPECT_EQ(AppStatusOf("light").ready_workers(), 2u);
+}
+
 TEST_F(RolloutTest, ANewWorkerThatDiesBeforeItIsReadyIsRolledBack) {
   Settings settings = TestSettings({TestPool("p", 1, {TestApp("a")})});
   Start(settings);

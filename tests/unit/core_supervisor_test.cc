@@ -384,6 +384,20 @@ TEST_F(SupervisorTest, AWorkerThatIsSilentWhileItClosesIsKilledAsAnyOther) {
   EXPECT_EQ(Status().exits(0).reason(), "heartbeat");
 }
 
+TEST_F(SupervisorTest, AWorkerThatDoesNotExitAfterItsLinkHasEndedIsKilledSoon) {
+  Start(TestSettings({TestPool("p", 1, {TestApp("a")})}));
+  Boot(1);
+  EXPECT_TRUE(supervisor_.Scale("p", 0).ok());
+  time_.Settle();
+  supervisor_.OnLinkBroken(1, "the worker ended it");  // its apps are closed, and no ping tells any more
+  time_.Advance(absl::Seconds(9));
+  EXPECT_FALSE(workers_.alive[1].killed);
+  time_.Advance(absl::Seconds(2));
+  EXPECT_TRUE(workers_.alive[1].killed);
+  Die(1);
+  EXPECT_EQ(Status().exits(0).reason(), "drained");
+}
+
 TEST_F(SupervisorTest, StopDrainsTheReadyAndKillsTheStarting) {
   Start(TestSettings({TestPool("p", 2, {TestApp("a")})}));
   Boot(1);

@@ -43,13 +43,15 @@ class AppHost {
   // apps that were loaded. `args` and `kwargs` have passed CheckShapes.
   virtual void Execute(Call& call, v1::CallDone& done) = 0;
 
-  // `call` was asked to stop; it may not run yet, or not any more. I/O thread: must not block, nor wait for user code.
+  // `call` was asked to stop; it may not run yet, or not any more. The thread that leads (lead.h): must not block,
+  // nor wait for user code.
   virtual void OnCancelled(const Call&) {}
 
   // Closes every loaded app once, the last loaded first. Main thread, once, when no call runs any more.
   virtual void CloseAll() = 0;
 
-  // Writes the stack of every thread to standard error within kStackDumpTime. I/O thread, while anything else runs.
+  // Writes the stack of every thread to standard error within kStackDumpTime. The thread that leads, while anything
+  // else runs.
   virtual void DumpStacks() { DumpAllStacks(); }
 };
 

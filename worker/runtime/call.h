@@ -1,5 +1,5 @@
 // One call that a worker runs: the request, the cancellation token, the credit for chunks, and the way to its outcome.
-// Shared by the executor thread that runs it and the I/O thread that cancels it and brings credit. Thread-safe.
+// Shared by the executor thread that runs it and the one that leads, which cancels it and brings credit. Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -49,12 +49,12 @@ class Call {
   // CANCEL_REASON_UNSPECIFIED: it is not cancelled.
   v1::CancelReason cancel_reason() const { return cancel_reason_.load(std::memory_order_acquire); }
 
-  // Sends one value of a streamed result; waits for credit. Any thread but the I/O thread, while Execute runs.
+  // Sends one value of a streamed result; waits for credit. Any thread but the one that leads, while Execute runs.
   // CANCELLED: nobody reads any more. FAILED_PRECONDITION: the caller did not ask for a stream. RESOURCE_EXHAUSTED: the
   // chunk is too large; if the call now fails, it fails as TOO_LARGE.
   absl::Status Emit(v1::Chunk chunk);
 
-  // I/O thread. The first reason stays.
+  // The thread that leads. The first reason stays.
   void Cancel(v1::CancelReason reason);
   void AddCredit(uint32_t chunks);
 

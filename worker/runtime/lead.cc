@@ -35,7 +35,7 @@ void Lead::Watch() {
   while (!std::exchange(returned_, false)) {
     uint64_t run = run_.load();
     if (run % 2 == 0) {
-      ++idle;
+      idle = run == seen ? idle + 1 : 0;
     } else if (run != seen) {
       idle = 0;
     } else if (run_.compare_exchange_strong(run, run + 1)) {

@@ -4,8 +4,8 @@
 //   NativeHost host;
 //   return Worker(host, title).Run(*environment);
 //
-// Threads: the caller of Run is the main thread (inits, closes); an I/O thread serves the link; `slots` executor
-// threads run calls; one waits for signals.
+// Threads: the caller of Run is the main thread (inits, closes); an I/O thread serves the link, or watches who does
+// (lead.h); `slots` executor threads run calls; one waits for signals.
 #pragma once
 
 #include <optional>
