@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <future>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -151,9 +152,30 @@ TEST(ClientSession, CancelledAndLateCallsFreeTheirSlots) {
   dirtyd.ExpectCountersAddUp();
 }
 
+TEST(ClientSession, AClientOfAStoppedDirtydCanEnd) {
+  using Transport = client::Options::Transport;
+  Dirtyd dirtyd({kEcho});
+  for (const Transport transport : {Transport::kAuto, Transport::kUnary}) {
+    auto client = std::make_unique<client::Client>(dirtyd.NewClient({.transport = transport}));
+    ASSERT_TRUE(client->Execute(kEcho, "pid").ok());
+    dirtyd.process().Signal(SIGSTOP);
+    ASSERT_TRUE(WaitUntil([&] { return ProcessState(dirtyd.pid()) == 'T'; }));
+    std::vector<client::RawCall> calls;
+    const std::string args = absl::StrCat("[\"", std::string(250'000, 'x'), "\"]");  // more than the socket takes
+    for (int i = 0; i < 20; ++i) calls.push_back(client->ExecuteRawAsync(kEcho, "echo", args, ""));
+    std::future<void> end = std::async(std::launch::async, [&] {
+      client.reset();
+      for (client::RawCall& call : calls) EXPECT_FALSE(call.Get().ok());
+    });
+    EXPECT_EQ(end.wait_for(seconds(30)), std::future_status::ready);
+    dirtyd.process().Signal(SIGCONT);
+  }
+}
+
 TEST(ClientSession, WhatWasToldAsAnErrorIsTheSameEitherWay) {
-  Dirtyd dirtyd(
-      {kEcho, kSlow, "libfaults.so:Faulty", "--workers", "1", "--timeout", "0.5", "--max_message_size", "1MiB"});
+  // Long enough for a process to exit.
+  Dirtyd dirtyd({kEcho, kSlow, "libfaults.so:Faulty", "--workers", "1", "--timeout", kSanitized ? "5" : "0.5",
+                 "--max_message_size", "1MiB"});
   client::Client session = dirtyd.NewClient();
   client::Client unary = dirtyd.NewClient({.transport = client::Options::Transport::kUnary});
   struct Case {
