@@ -43,7 +43,9 @@ Connection::Connection(std::string path, UniqueFd fd)
 
 // Large writes start a poller in gRPC, for 10 s or until something happens, and gRPC's own shutdown waits for it. So
 // something happens.
-Connection::~Connection() {
+Connection::~Connection() { Cut(); }
+
+void Connection::Cut() const {
   if (probe_) shutdown(probe_.get(), SHUT_RDWR);
 }
 
@@ -90,7 +92,7 @@ std::shared_ptr<Connection> Connector::Attempt(Place& place) {
 
 std::shared_ptr<Connection> Connector::Current() {
   std::lock_guard lock(mutex_);
-  if (current_ != nullptr && !current_->Alive()) current_ = nullptr;
+  if (current_ != nullptr && (closed_ || !current_->Alive())) current_ = nullptr;
   return current_;
 }
 
@@ -102,7 +104,7 @@ std::shared_ptr<Connection> Connector::TryGet() {
   for (Place& place : places_) {
     if (auto connection = Attempt(place); connection != nullptr) {
       Succeeded(std::move(place), connection);
-      return connection;
+      return closed() ? nullptr : connection;
     }
   }
   Failed();

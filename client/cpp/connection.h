@@ -31,6 +31,9 @@ class Connection {
   // Waits at most `time` for the other side to close. False: it has not.
   bool WaitForHangUp(std::chrono::milliseconds time) const;
 
+  // Ends it, for all calls at once, whatever the other side does.
+  void Cut() const;
+
   // The process that listens, as the kernel knows it; 0 if it is not in our pid namespace.
   pid_t PeerPid() const;
 
@@ -52,7 +55,7 @@ class Connector {
   // `paths` are tried in turn; once one has answered, only that one.
   explicit Connector(std::vector<std::string> paths);
 
-  // The connection that stands. Null: none, or it is gone. Never waits.
+  // The connection that stands. Null: none, it is gone, or this is closed. Never waits.
   std::shared_ptr<Connection> Current();
 
   // Current, or one attempt on each path, unless the back-off of the last one is not over. Null: none. Waits 50 ms a

@@ -10,6 +10,7 @@
 #include "client/cpp/errors.h"
 #include "client/cpp/poller.h"
 #include "client/cpp/socket.h"
+#include "client/cpp/utf8.h"
 
 namespace dirty::client::internal {
 namespace {
@@ -22,6 +23,19 @@ constexpr std::size_t kWorthAsking = std::size_t{64} << 10;  // the arbiter refu
 constexpr char kForked[] = "the process forked during the call";
 
 Error Invalid(std::string message) { return {.reason = Reason::kInvalidRequest, .message = std::move(message)}; }
+
+// Strings that are not UTF-8 cannot be parsed at the other end, which costs the whole stream that they came on.
+std::optional<Error> NotText(const v1::ExecuteRequest& request) {
+  const std::pair<const char*, const std::string&> fields[] = {{"app", request.app()},
+                                                               {"action", request.action()},
+                                                               {"request_id", request.request_id()},
+                                                               {"args", request.args()},
+                                                               {"kwargs", request.kwargs()}};
+  for (const auto& [name, text] : fields) {
+    if (!IsUtf8(text)) return Invalid(absl::StrCat(name, " is not valid UTF-8"));
+  }
+  return std::nullopt;
+}
 
 Options Bounded(Options options) {
   options.connect_timeout = std::clamp(options.connect_timeout, nanoseconds(0), kLongest);
@@ -59,6 +73,7 @@ Outcome<Outgoing> Core::Prepare(const std::string& app, const std::string& actio
   call.request.set_kwargs(std::move(kwargs));
   for (std::string& attachment : options.attachments) call.request.add_attachments(std::move(attachment));
   call.request.set_request_id(std::move(options.request_id));
+  if (auto error = NotText(call.request)) return *std::move(error);
   call.size = call.request.ByteSizeLong();
   if (auto error = TooLarge(call.size, options_.max_message_size)) return *std::move(error);
   if (call.size > kWorthAsking) {

@@ -11,17 +11,16 @@
 namespace dirty::client::internal {
 namespace {
 
-// How far a stream reads ahead of its reader.
+// How far a stream reads ahead of its reader, if its chunks are small.
 constexpr std::size_t kChunksAhead = 64;
-constexpr std::size_t kBytesAhead = std::size_t{1} << 20;
+
+}  // namespace
 
 std::size_t SizeOf(const RawChunk& chunk) {
   std::size_t size = chunk.value.size();
   for (const std::string& attachment : chunk.attachments) size += attachment.size();
   return size;
 }
-
-}  // namespace
 
 Operation::Operation(const std::shared_ptr<AsyncRunner>& runner, Outgoing call)
     : call_(std::move(call)), runner_(runner), connect_by_(ConnectBy(call_, runner->connect_timeout())) {}

@@ -128,6 +128,11 @@ class AsyncStream final : public Operation {
   std::optional<Error> end_;    // guarded by mutex_
 };
 
+// How far a stream reads ahead of its reader in bytes, whatever the number of its chunks.
+inline constexpr std::size_t kBytesAhead = std::size_t{1} << 20;
+
+std::size_t SizeOf(const RawChunk& chunk);
+
 // How long the arbiter's own answer to an overrun may take before gRPC's deadline speaks.
 inline constexpr std::chrono::seconds kAnswerTime{1};
 

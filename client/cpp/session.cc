@@ -40,6 +40,15 @@ SessionCall* Session::TakeOff(std::uint64_t id) {
   return found.mapped();
 }
 
+// Calls that came before the hello may be more than it allows; none was written yet.
+void Session::TakeOffSurplus() {
+  while (hello_.max_calls() != 0 && calls_.size() > hello_.max_calls()) {
+    SessionCall* const call = TakeOff(frames_.back().id);
+    frames_.pop_back();
+    if (call != nullptr) call->OnUnsent();
+  }
+}
+
 bool Session::End(Lock& lock, SessionCall& call, Error error) {
   Session* const session = call.session_;
   if (session == nullptr) return false;
@@ -137,6 +146,7 @@ void Session::OnRead(Lock& lock, bool ok) {
       hello_.Swap(incoming_.mutable_hello());
       greeted_ = true;
       stage_ = Stage::kOpen;
+      TakeOffSurplus();
       Write(lock);
       break;
     case v1::SessionResponse::kDone:
@@ -163,8 +173,10 @@ void Session::OnDone(v1::SessionDone& done) {
 
 void Session::OnFinished(Lock&, bool) {
   stage_ = Stage::kEnded;
-  const Error lost =
-      FromStatus(grpc::Status(grpc::StatusCode::UNAVAILABLE, status_.error_message()), connection_->path());
+  Error lost = FromStatus(status_, connection_->path());
+  if (lost.reason != Reason::kShuttingDown) {  // that says that what has no answer never started
+    lost = FromStatus(grpc::Status(grpc::StatusCode::UNAVAILABLE, status_.error_message()), connection_->path());
+  }
   for (auto& [id, call] : std::exchange(calls_, {})) {
     call->session_ = nullptr;
     call->written_ ? call->OnEnd(lost) : call->OnUnsent();

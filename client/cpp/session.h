@@ -108,6 +108,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
   void Write(Lock& lock);  // the next frame, unless one is on its way
   void Fill(const Frame& frame);
+  void TakeOffSurplus();
   void OnRead(Lock& lock, bool ok);
   void OnWritten(Lock& lock, bool ok);
   void OnFinished(Lock& lock, bool ok);

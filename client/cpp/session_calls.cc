@@ -4,20 +4,15 @@
 #include <utility>
 
 #include "client/cpp/errors.h"
+#include "client/cpp/operation.h"
 
 namespace dirty::client::internal {
 namespace {
 
-// How far a stream reads ahead of its reader: so many chunks, or so many bytes if they are large.
+// How many chunks a stream reads ahead of its reader; fewer if kBytesAhead hold fewer. What was granted cannot be taken
+// back when chunks turn out to be larger than those before, so it is not many.
 constexpr std::size_t kFirstCredits = 8;  // while their size is not known
-constexpr std::size_t kChunksAhead = 128;
-constexpr std::size_t kBytesAhead = std::size_t{1} << 20;
-
-std::size_t SizeOf(const RawChunk& chunk) {
-  std::size_t size = chunk.value.size();
-  for (const std::string& attachment : chunk.attachments) size += attachment.size();
-  return size;
-}
+constexpr std::size_t kChunksAhead = 16;
 
 }  // namespace
 
@@ -36,6 +31,7 @@ void AsyncSessionCall::Start(const std::shared_ptr<Connection>& connection) {
   runner_->Expect(1);
   if (!cancelled_ && runner_->Start(lock, *this, connection)) return;
   runner_->Expect(-1);
+  runner_->queue().Pass();  // Start may have left the lead to the thread, which has no more to wait for
   self_ = nullptr;
   lock.unlock();
   GoElsewhere();
@@ -174,8 +170,8 @@ void SessionStream::OnChunk(v1::Chunk&& chunk) {
 
 void SessionStream::OnEnd(RawResult result) {
   if (!result.ok()) end_ = std::move(result).error();
-  ended_ = true;
   Wake();
+  ended_ = true;  // last: whoever sees it without the mutex may let go of this
 }
 
 void SessionStream::Wake() {
@@ -204,6 +200,7 @@ void SessionStream::GoElsewhere() {
   std::function<void()> wake = std::exchange(wake_, nullptr);
   if (wake) runner_->Expect(-1);
   runner_->queue().Wake(waiter_);
+  runner_->queue().Pass();
   lock.unlock();
   if (cancelled) elsewhere_->Cancel();
   if (wake && elsewhere_->Ready(wake)) wake();

@@ -44,6 +44,7 @@ std::optional<RawResult> SessionRunner::Execute(Outgoing& outgoing, const std::s
   if (outgoing.stop.stop_requested()) return CancelledUnsent();
   SyncCall call(std::move(outgoing), queue_);
   const Clock::time_point overdue = Overdue(call.outgoing);
+  bool interrupted = false;
   Lock lock(queue_.mutex());
   if (Attach(lock, call, connection, /*waits=*/true)) {
     lock.unlock();
@@ -61,7 +62,7 @@ std::optional<RawResult> SessionRunner::Execute(Outgoing& outgoing, const std::s
         Expire(lock, call);
       } else {
         lock.unlock();
-        const bool interrupted = call.outgoing.interrupted();
+        interrupted = call.outgoing.interrupted();
         lock.lock();
         if (interrupted) Cancel(lock, call);
       }
@@ -71,6 +72,7 @@ std::optional<RawResult> SessionRunner::Execute(Outgoing& outgoing, const std::s
     queue_.Pass();
     lock.unlock();
   }
+  if (!call.result && interrupted) return CancelledUnsent();  // its session broke just then
   if (!call.result) outgoing = std::move(call.outgoing);
   return std::move(call.result);
 }
@@ -118,13 +120,20 @@ void SessionRunner::Take(Lock& lock, void* tag, bool ok) {
   last_taken_ = Clock::now();
   (session->*take)(lock, ok);
   if (session->open()) {
-    if (session == current_.get()) max_message_size_ = session->max_message_size();
+    if (session != current_.get()) return;
+    greeted_ = session->connection();
+    max_message_size_ = session->max_message_size();
     return;
   }
   if (session->refused() && session->connection()->Alive()) refused_ = session->connection();
   if (!session->gone()) return;
   if (session == current_.get()) current_ = nullptr;
   std::erase_if(sessions_, [session = session](const auto& held) { return held.get() == session; });
+}
+
+std::uint64_t SessionRunner::MaxMessageSize(const std::shared_ptr<Connection>& connection) {
+  Lock lock(queue_.mutex());
+  return connection != nullptr && greeted_.lock() == connection ? max_message_size_ : 0;
 }
 
 void SessionRunner::RunTimers(Lock& lock) {
@@ -209,6 +218,10 @@ void SessionRunner::Close() {
   closing_ = true;
   EndAll(Cancelled(), CancelledUnsent());
   for (const auto& session : sessions_) session->Cancel();
+  queue_.Drain(lock);
+  for (const auto& session : sessions_) {
+    if (session->writing()) session->connection()->Cut();  // nobody reads there, and a cancelled write waits for that
+  }
   queue_.Close(lock, [this] { return !sessions_.empty(); });
   changed_.notify_all();
   std::thread thread = std::exchange(thread_, {});

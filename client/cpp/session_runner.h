@@ -1,7 +1,6 @@
 #ifndef DIRTY_CLIENT_CPP_SESSION_RUNNER_H_
 #define DIRTY_CLIENT_CPP_SESSION_RUNNER_H_
 
-#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -16,9 +15,10 @@
 namespace dirty::client::internal {
 
 // Runs calls on sessions: one session, made when it is first needed and again when its connection is gone. Threads
-// that wait for a call or a chunk take what comes. While there are calls and streams that nobody waits for so, a
-// thread of its own does, and runs the callbacks in any case; a process without such never has it. Thread-safe, but
-// Close comes last. Holds nothing of gRPC's after that.
+// that wait for a call or a chunk take what comes. While nobody does so, a thread of its own takes what callbacks wait
+// for, and what a hello or a write that is under way needs; it runs the callbacks in any case. It is started when it is
+// first needed and stays until Close; threads that only call and wait hardly ever need it. Thread-safe, but Close comes
+// last. Holds nothing of gRPC's after that.
 class SessionRunner : public std::enable_shared_from_this<SessionRunner>, private SharedQueue::Owner {
  public:
   SessionRunner() : queue_(*this) {}
@@ -43,8 +43,8 @@ class SessionRunner : public std::enable_shared_from_this<SessionRunner>, privat
   // What was written goes out though nobody waits. With the mutex.
   void Settle(Lock& lock);
 
-  // The arbiter's limit of requests in bytes, 0 if it has none or is not known yet. Thread-safe.
-  std::uint64_t max_message_size() const { return max_message_size_; }
+  // The limit of requests in bytes of the arbiter at the other end; 0 if it has none, or did not say so yet.
+  std::uint64_t MaxMessageSize(const std::shared_ptr<Connection>& connection);
 
   // As Transport's; `unsent` is the end of what was not sent. Nothing can be started after that.
   void Cut(const std::string& why, const Error& unsent);
@@ -73,12 +73,13 @@ class SessionRunner : public std::enable_shared_from_this<SessionRunner>, privat
   void Run();  // the thread
 
   SharedQueue queue_;
-  std::atomic<std::uint64_t> max_message_size_ = 0;
   std::condition_variable changed_;
   // Guarded by the queue's mutex:
   std::shared_ptr<Session> current_;
   std::vector<std::shared_ptr<Session>> sessions_;  // current_, and those whose tags are not back yet
   std::weak_ptr<Connection> refused_;               // has no session
+  std::weak_ptr<Connection> greeted_;               // whose limit this is:
+  std::uint64_t max_message_size_ = 0;
   Clock::time_point last_taken_{};
   Clock::time_point next_overdue_ = Clock::time_point::max();  // of calls that nobody waits for; or earlier
   int callbacks_ = 0;

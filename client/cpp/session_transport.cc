@@ -51,7 +51,7 @@ class SessionTransport : public Transport {
     return std::make_unique<SharedReader<SessionStream>>(std::move(started));
   }
 
-  std::uint64_t max_message_size() const override { return runner_->max_message_size(); }
+  std::uint64_t max_message_size() const override { return runner_->MaxMessageSize(connector_->Current()); }
 
   void Cut(const std::string& why) override {
     unary_->Cut(why);

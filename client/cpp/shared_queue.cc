@@ -6,6 +6,9 @@
 namespace dirty::client::internal {
 namespace {
 
+// How much Drain takes at most, so that a caller who only starts something does not work for all others.
+constexpr int kDrained = 64;
+
 // Both are the kernel's monotonic clock.
 gpr_timespec ToGrpc(Clock::time_point time) {
   if (time == Clock::time_point::max()) return gpr_inf_future(GPR_CLOCK_MONOTONIC);
@@ -55,10 +58,12 @@ void SharedQueue::Lead(Lock& lock, absl::FunctionRef<bool()> goes_on) {
 void SharedQueue::Lead(Lock& lock, const Waiter* leader, Clock::time_point until, absl::FunctionRef<bool()> goes_on) {
   leading_ = true;
   leader_ = leader;
-  while (goes_on()) {
+  const bool draining = until == Clock::time_point::min();
+  for (int taken = 0; goes_on() && !(draining && taken == kDrained); ++taken) {
     owner_.Prepare(lock);
     const Clock::time_point timer = owner_.NextTimer();
-    const gpr_timespec deadline = ToGrpc(std::min(until, timer));
+    const Clock::time_point due = std::min(until, timer);
+    const gpr_timespec deadline = ToGrpc(due);
     void* tag = nullptr;
     bool ok = false;
     polling_ = goes_on();  // Prepare lets go of the lock
@@ -67,14 +72,19 @@ void SharedQueue::Lead(Lock& lock, const Waiter* leader, Clock::time_point until
     const auto status = queue_->AsyncNext(&tag, &ok, deadline);
     lock.lock();
     polling_ = false;
-    if (status == grpc::CompletionQueue::TIMEOUT) {
-      if (until <= timer) break;
-      owner_.RunTimers(lock);
-    } else if (tag == &*alarm_) {
-      alarm_set_ = false;
-    } else {
-      owner_.Take(lock, tag, ok);
+    bool timed_out = status == grpc::CompletionQueue::TIMEOUT;
+    if (!timed_out) {
+      if (tag == &*alarm_) {
+        alarm_set_ = false;
+      } else {
+        owner_.Take(lock, tag, ok);
+      }
+      // A queue that is never empty never times out.
+      timed_out = !draining && due != Clock::time_point::max() && Clock::now() >= due;
     }
+    if (!timed_out) continue;
+    if (until <= timer) break;
+    owner_.RunTimers(lock);
   }
   leading_ = false;
   leader_ = nullptr;

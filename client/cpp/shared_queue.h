@@ -63,7 +63,7 @@ class SharedQueue {
   // Has it ready.
   void Wake(Waiter& waiter);
 
-  // Takes what is there, without waiting, unless somebody leads.
+  // Takes some of what is there, without waiting, unless somebody leads.
   void Drain(Lock& lock);
 
   // Leads as long as `goes_on`. Precondition: nobody leads.

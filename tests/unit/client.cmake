@@ -1,7 +1,8 @@
 dirty_test(
   NAME client_test
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/client_call_test.cc ${CMAKE_CURRENT_LIST_DIR}/client_connect_test.cc
-          ${CMAKE_CURRENT_LIST_DIR}/client_session_test.cc ${CMAKE_CURRENT_LIST_DIR}/client_fake_arbiter.cc
+          ${CMAKE_CURRENT_LIST_DIR}/client_session_test.cc ${CMAKE_CURRENT_LIST_DIR}/client_queue_test.cc
+          ${CMAKE_CURRENT_LIST_DIR}/client_utf8_test.cc ${CMAKE_CURRENT_LIST_DIR}/client_fake_arbiter.cc
   LIBS dirty::client dirty::proto
   PCH)
 dirty_test(

@@ -14,6 +14,7 @@ namespace dirty::client {
 namespace {
 
 constexpr char kWarmUp[] = "warm up";
+constexpr char kShutDown[] = "shut down";
 
 v1::Chunk ChunkOf(int number) {
   v1::Chunk chunk;
@@ -34,7 +35,7 @@ TemporaryFolder::TemporaryFolder() {
 TemporaryFolder::~TemporaryFolder() { std::filesystem::remove_all(path_); }
 
 FakeArbiter::FakeArbiter(std::string socket, Handler handler, Options options)
-    : socket_(std::move(socket)), handler_(std::move(handler)), options_(options) {
+    : socket_(std::move(socket)), handler_(std::move(handler)), options_(std::move(options)) {
   Start();
 }
 
@@ -147,6 +148,11 @@ class FakeArbiter::SessionCalls {
     std::uint64_t credits = 0;
   };
 
+  bool over() {
+    std::lock_guard lock(mutex_);
+    return over_;
+  }
+
   bool Gone(std::uint64_t id) { return over_ || calls_[id].cancelled; }
 
   // False: its caller has left.
@@ -184,7 +190,7 @@ class FakeArbiter::SessionCalls {
         done.mutable_error()->set_message(status.error_message());
       }
     }
-    Write(frame);
+    if (!over()) Write(frame);
     std::lock_guard lock(mutex_);
     calls_.erase(id);
     if (--running_ == 0) changed_.notify_all();
@@ -215,14 +221,20 @@ grpc::Status FakeArbiter::Session(grpc::ServerContext* context, Stream* stream) 
     ++sessions_;
     open_.insert(context);
   }
+  grpc::Status status;
   {
     SessionCalls calls(*this, *stream);
+    if (options_.before_hello) options_.before_hello();
     v1::SessionResponse response;
     response.mutable_hello()->set_protocol_version(1);
     response.mutable_hello()->set_max_message_size(options_.max_message_size);
     response.mutable_hello()->set_max_calls(options_.max_calls);
     stream->Write(response);
     while (stream->Read(&request)) {
+      if (request.execute().request().action() == kShutDown) {
+        status = options_.last_words;
+        break;
+      }
       if (request.has_execute()) calls.Start(request.execute());
       if (request.has_cancel()) calls.Cancel(request.cancel().id());
       if (request.has_credit()) calls.Credit(request.credit().id(), request.credit().chunks());
@@ -231,7 +243,7 @@ grpc::Status FakeArbiter::Session(grpc::ServerContext* context, Stream* stream) 
   std::lock_guard lock(mutex_);
   open_.erase(context);
   came_.notify_all();
-  return grpc::Status::OK;
+  return status;
 }
 
 grpc::Status FakeArbiter::Echo(FakeCall&, const v1::ExecuteRequest& request, v1::ExecuteResponse& response) {

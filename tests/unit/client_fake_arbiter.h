@@ -45,6 +45,8 @@ class FakeArbiter : public v1::Arbiter::Service {
     bool sessions = true;
     std::uint64_t max_message_size = 0;
     std::uint32_t max_calls = 0;
+    std::function<void()> before_hello = {};     // of a session
+    grpc::Status last_words = grpc::Status::OK;  // of a session that got a call with action `shut down`
   };
 
   FakeArbiter(std::string socket, Handler handler) : FakeArbiter(std::move(socket), std::move(handler), Options()) {}

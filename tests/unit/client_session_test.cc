@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <future>
@@ -124,6 +125,57 @@ TEST_F(ClientSession, TheArbitersLimitIsKnownBeforeSending) {
     EXPECT_THAT(result.error().message, HasSubstr("max_message_size is 100000"));
   }
   EXPECT_EQ(arbiter_->received(), 0);
+}
+
+TEST_F(ClientSession, TheLimitOfAnArbiterThatIsGoneIsForgotten) {
+  Client client = Connect(Handler(), {}, {.max_message_size = 100'000});
+  const std::string large(150'000, '1');
+  EXPECT_EQ(client.ExecuteRaw("a", "b", large, "").error().reason, Reason::kTooLarge);
+  arbiter_.reset();
+  arbiter_ = std::make_unique<FakeArbiter>(folder_ / "dirty.sock", Handler(),
+                                           FakeArbiter::Options{.max_message_size = 200'000});
+  EXPECT_TRUE(client.ExecuteRaw("a", "b", large, "").ok());
+  EXPECT_THAT(client.ExecuteRaw("a", "b", large + large, "").error().message, HasSubstr("max_message_size is 200000"));
+}
+
+TEST_F(ClientSession, CallsAboveItsNumberThatCameBeforeItsHelloGoBesideIt) {
+  constexpr int kCalls = 5;
+  std::array<std::atomic<int>, kCalls> asked{};
+  auto before_hello = [&] {  // until each is on the session: only who waits for something is asked
+    for (std::atomic<int>& times : asked) {
+      times = 0;
+      for (int seen = 0; (seen = times) < 2;) times.wait(seen);
+    }
+  };
+  FakeArbiter arbiter(folder_ / "s.sock", Handler(), {.max_calls = 2, .before_hello = before_hello});
+  Client client({.socket = folder_ / "s.sock"});
+  std::vector<std::jthread> threads;
+  for (std::atomic<int>& times : asked) {
+    threads.emplace_back([&] {
+      auto interrupted = [&times] {
+        ++times;
+        times.notify_all();
+        return false;
+      };
+      EXPECT_TRUE(client.ExecuteRaw("a", "gate", "1", "", {.interrupted = interrupted}).ok());
+    });
+  }
+  arbiter.WaitForCalls(kCalls);
+  EXPECT_EQ(arbiter.on_sessions(), 2);
+  EXPECT_EQ(arbiter.sessions(), 1);
+  gate_.Open();
+  threads.clear();
+}
+
+TEST_F(ClientSession, CallsAboveItsNumberLeaveNobodyBehind) {
+  Client client = Connect(Handler(), {}, {.max_calls = 3});
+  std::vector<std::jthread> threads;
+  for (int thread = 0; thread < 2; ++thread) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 500; ++i) EXPECT_TRUE(client.ExecuteRawAsync("a", "b", "1", "").Get().ok());
+    });
+  }
+  EXPECT_EQ(Burst(client, 3, 500), 1500);
 }
 
 TEST_F(ClientSession, CallsAboveItsNumberGoBesideIt) {
@@ -280,6 +332,21 @@ TEST_F(ClientSession, ABrokenSessionEndsItsCallsAndTheNextOneMakesAnother) {
     EXPECT_TRUE(client.ExecuteRaw("a", "b", "1", "").ok());
     EXPECT_EQ(arbiter_->received(), 6 * round) << "a call was sent again";
     EXPECT_EQ(arbiter_->sessions(), round + 1);
+  }
+}
+
+TEST_F(ClientSession, WhatAnArbiterThatShutsDownDidNotAnswerNeverStarted) {
+  v1::Error said;
+  said.set_reason(v1::REASON_SHUTTING_DOWN);
+  said.set_message("dirtyd is shutting down");
+  Client client = Connect(Handler(), {}, {.last_words = FakeArbiter::Refusal(grpc::UNAVAILABLE, said)});
+  std::future<RawResult> waiting =
+      std::async(std::launch::async, [&] { return client.ExecuteRaw("a", "block", "", ""); });
+  arbiter_->WaitForCalls(1);
+  for (const RawResult& result : {client.ExecuteRaw("a", "shut down", "", ""), waiting.get()}) {
+    ASSERT_FALSE(result.ok());
+    EXPECT_EQ(result.error().reason, Reason::kShuttingDown);
+    EXPECT_EQ(result.error().message, "dirtyd is shutting down");
   }
 }
 

@@ -1,7 +1,5 @@
 // dirty-bench: see `dirty-bench --help`.
 
-#include <absl/strings/match.h>
-#include <absl/strings/str_cat.h>
 #include <absl/synchronization/mutex.h>
 #include <unistd.h>
 
