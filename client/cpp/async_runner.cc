@@ -141,6 +141,9 @@ void AsyncRunner::Close() {
     for (const auto& [tag, call] : sent_) sent.push_back(call);
   }
   for (const auto& call : sent) call->Cancel();
+  if (!sent.empty()) {  // a cancelled write waits until the other side reads, which may be never
+    if (const std::shared_ptr<Connection> connection = connector_->Current(); connection != nullptr) connection->Cut();
+  }
   sent.clear();
   end(receiver);  // once every tag is back
 }

@@ -157,17 +157,21 @@ TEST(ClientSession, AClientOfAStoppedDirtydCanEnd) {
   Dirtyd dirtyd({kEcho});
   for (const Transport transport : {Transport::kAuto, Transport::kUnary}) {
     auto client = std::make_unique<client::Client>(dirtyd.NewClient({.transport = transport}));
+    const std::string args = absl::StrCat("[\"", std::string(250'000, 'x'), "\"]");  // more than the socket takes
+    std::vector<client::RawCall> calls;
     ASSERT_TRUE(client->Execute(kEcho, "pid").ok());
+    for (int i = 0; i < 100; ++i) calls.push_back(client->ExecuteRawAsync(kEcho, "echo", args, ""));
+    for (client::RawCall& call : calls) ASSERT_TRUE(call.Get().ok());  // and dirtyd takes much at once from now on
+    calls.clear();
     dirtyd.process().Signal(SIGSTOP);
     ASSERT_TRUE(WaitUntil([&] { return ProcessState(dirtyd.pid()) == 'T'; }));
-    std::vector<client::RawCall> calls;
-    const std::string args = absl::StrCat("[\"", std::string(250'000, 'x'), "\"]");  // more than the socket takes
     for (int i = 0; i < 20; ++i) calls.push_back(client->ExecuteRawAsync(kEcho, "echo", args, ""));
     std::future<void> end = std::async(std::launch::async, [&] {
       client.reset();
       for (client::RawCall& call : calls) EXPECT_FALSE(call.Get().ok());
     });
-    EXPECT_EQ(end.wait_for(seconds(30)), std::future_status::ready);
+    EXPECT_EQ(end.wait_for(seconds(30)), std::future_status::ready)
+        << (transport == Transport::kUnary ? "calls of their own" : "a session");
     dirtyd.process().Signal(SIGCONT);
   }
 }
