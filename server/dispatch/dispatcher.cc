@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "server/dispatch/dispatcher_state.h"
 #include "server/dispatch/proto_time.h"
+#include "server/dispatch/text.h"
 #include "server/loop/check.h"
 
 namespace dirty {
@@ -15,6 +17,15 @@ namespace {
 
 constexpr size_t kMaxRequestId = 128;
 constexpr uint32_t kDefaultCredits = 16;
+constexpr size_t kMaxTraceparent = 64;
+// Workers check what they send; what surrounds a value, they do not count. So much above the limit is no oversight.
+constexpr uint64_t kRoom = 1 << 20;
+
+// Half of one is worse than none, and a header may hold any bytes, which the worker could not parse.
+bool IsTraceparent(absl::string_view text) {
+  return text.size() <= kMaxTraceparent &&
+         std::all_of(text.begin(), text.end(), [](unsigned char c) { return absl::ascii_isprint(c); });
+}
 
 }  // namespace
 
@@ -94,10 +105,10 @@ Admission Dispatcher::Refuse(App* app, const Submission& submission, errors::Err
     Count(app, error->reason());
     error->set_app(app->name);
   }
-  error->set_action(request.action().substr(0, 256));
+  error->set_action(std::string(Beginning(request.action(), errors::kMaxName)));
   CallRecord record;
-  record.request_id = absl::string_view(request.request_id()).substr(0, kMaxRequestId);
-  record.app = absl::string_view(request.app()).substr(0, 256);
+  record.request_id = Beginning(request.request_id(), kMaxRequestId);
+  record.app = Beginning(request.app(), errors::kMaxName);
   record.action = error->action();
   record.error = error.get();
   record.slow_call = absl::InfiniteDuration();
@@ -148,9 +159,9 @@ Admission Dispatcher::Submit(Submission submission) {
   call->listener = submission.listener;
   call->request = std::move(submission.request);
   call->call_id = absl::StrCat(options_.id_prefix, call->number);
-  call->request_id = call->request->request_id().substr(0, kMaxRequestId);
-  call->action = call->request->action();
-  call->traceparent = std::move(submission.traceparent);
+  call->request_id = std::string(Beginning(call->request->request_id(), kMaxRequestId));
+  call->action = std::string(Beginning(call->request->action(), errors::kMaxName));
+  if (IsTraceparent(submission.traceparent)) call->traceparent = std::move(submission.traceparent);
   call->stream = submission.stream;
   call->credits = submission.credits == 0 ? kDefaultCredits : submission.credits;
   call->queued_at = timers_.Now();
@@ -356,7 +367,7 @@ void Dispatcher::Answer(Call* call, Outcome outcome) {
   if (outcome.error != nullptr) {
     v1::Error& error = *outcome.error;
     error.set_app(app->name);
-    error.set_action(call->action.substr(0, 256));
+    error.set_action(call->action);
     error.set_call_id(call->call_id);
     if (started) error.set_worker_id(call->worker->id);
     Count(app, error.reason());
@@ -394,6 +405,11 @@ void Dispatcher::OnCallDone(WorkerId worker_id, v1::CallDone& done) {
   app->service_time += (ran - app->service_time) / 8;
   if (call->listener != nullptr) {
     Outcome outcome;
+    // Above the transport's own limit, what is to be sent would end us.
+    if (const uint64_t size = done.ByteSizeLong(); size > options_.max_message_size + kRoom) {
+      outcome.error = errors::TooLarge(done.has_error() ? "error" : "result", size, options_.max_message_size);
+      done.clear_outcome();
+    }
     switch (done.outcome_case()) {
       case v1::CallDone::kResponse:
         outcome.response.reset(done.release_response());
@@ -407,7 +423,7 @@ void Dispatcher::OnCallDone(WorkerId worker_id, v1::CallDone& done) {
         break;
       }
       case v1::CallDone::OUTCOME_NOT_SET:
-        outcome.response = std::make_unique<v1::ExecuteResponse>();
+        if (outcome.error == nullptr) outcome.response = std::make_unique<v1::ExecuteResponse>();
         break;
     }
     Answer(call, std::move(outcome));
@@ -420,13 +436,25 @@ void Dispatcher::OnCallChunk(WorkerId worker_id, v1::CallChunk& chunk) {
   if (it == calls_.end() || it->second->worker == nullptr || it->second->worker->id != worker_id) return;
   Call* call = it->second.get();
   if (!call->stream || call->listener == nullptr) return;
+  if (call->credits == 0) return Stop(call, errors::ProtocolBroken(worker_id, "it sent a chunk without credit"));
+  if (const uint64_t size = chunk.ByteSizeLong(); size > options_.max_message_size + kRoom) {
+    return Stop(call, errors::TooLarge("chunk", size, options_.max_message_size));
+  }
   call->has_streamed = true;
-  call->credits -= call->credits > 0 ? 1 : 0;
+  --call->credits;
   if (call->idle_timeout != absl::InfiniteDuration()) {
     call->chunk_due = call->credits > 0 ? timers_.Now() + call->idle_timeout : absl::InfiniteFuture();
   }
   chunk.mutable_chunk();  // never null, whatever a worker sends
   call->listener->OnChunk(std::unique_ptr<v1::Chunk>(chunk.release_chunk()));
+}
+
+// What a worker does that it must not ends the call, and the worker if that does not end it.
+void Dispatcher::Stop(Call* call, errors::ErrorPtr error) {
+  Outcome outcome;
+  outcome.error = std::move(error);
+  Answer(call, std::move(outcome));
+  AskToStop(call, v1::CANCEL_REASON_OPERATOR, /*kill=*/true);
 }
 
 void Dispatcher::FreeSlot(Call* call) {

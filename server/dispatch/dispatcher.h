@@ -59,8 +59,8 @@ struct Submission {
   std::unique_ptr<v1::ExecuteRequest> request;
   absl::Time client_deadline = absl::InfiniteFuture();  // the RPC's own
   bool stream = false;
-  uint32_t credits = 0;  // streaming: chunks before more credit is needed
-  std::string traceparent;
+  uint32_t credits = 0;     // streaming: chunks before more credit is needed
+  std::string traceparent;  // one that is too long, or no text, is dropped
   CallListener* listener = nullptr;
 };
 
@@ -185,6 +185,7 @@ class Dispatcher {
   void OnRunTimer(Call* call);
   void ScheduleRunTimer(Call* call);
   void AskToStop(Call* call, v1::CancelReason reason, bool kill);
+  void Stop(Call* call, errors::ErrorPtr error);
   // Tells the listener, counts and logs; the call may go on to hold its slot.
   void Answer(Call* call, Outcome outcome);
   void Count(App* app, v1::Reason reason);

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "server/dispatch/proto_time.h"
+#include "server/dispatch/text.h"
 
 namespace dirty::errors {
 namespace {
@@ -84,7 +85,7 @@ absl::string_view ReasonName(v1::Reason reason) {
 ErrorPtr InvalidRequest(absl::string_view what) { return Make(v1::REASON_INVALID_REQUEST, std::string(what)); }
 
 ErrorPtr AppNotFound(absl::string_view app, const std::vector<std::string>& names) {
-  std::string message = absl::StrCat("no app \"", app.substr(0, 128), "\" is configured");
+  std::string message = absl::StrCat("no app \"", Beginning(app, 128), "\" is configured");
   std::string nearest = Nearest(app, names);
   if (!nearest.empty()) {
     absl::StrAppend(&message, "; did you mean \"", nearest, "\"?");
@@ -94,7 +95,7 @@ ErrorPtr AppNotFound(absl::string_view app, const std::vector<std::string>& name
     absl::StrAppend(&message, "; `dirtyctl status` lists the apps");
   }
   ErrorPtr error = Make(v1::REASON_APP_NOT_FOUND, std::move(message));
-  error->set_app(std::string(app.substr(0, 256)));
+  error->set_app(std::string(Beginning(app, kMaxName)));
   return error;
 }
 
@@ -122,6 +123,11 @@ ErrorPtr QueueTimeout(absl::string_view app, absl::Duration waited, absl::string
                                                                "\": ", why, "; the call never started"));
   ToProto(waited, error->mutable_timeout());
   return error;
+}
+
+ErrorPtr ProtocolBroken(uint32_t worker_id, absl::string_view what) {
+  return Make(v1::REASON_APP_ERROR,
+              absl::StrCat("worker ", worker_id, " broke the worker protocol: ", what, "; its runtime is at fault"));
 }
 
 ErrorPtr Timeout(absl::string_view app, absl::string_view action, absl::Duration ran) {

@@ -14,6 +14,9 @@ namespace dirty::errors {
 
 using ErrorPtr = std::unique_ptr<v1::Error>;
 
+// Bytes of a caller's app and action that errors and logs keep.
+inline constexpr size_t kMaxName = 256;
+
 // `4.1 s`, `250 ms`: durations as our messages and logs spell them.
 std::string Seconds(absl::Duration duration);
 
@@ -29,6 +32,8 @@ ErrorPtr QueueFull(absl::string_view app, uint32_t queue_size, absl::Duration re
 ErrorPtr SessionFull(uint32_t max_calls);
 // `why`: why nothing was free.
 ErrorPtr QueueTimeout(absl::string_view app, absl::Duration waited, absl::string_view why);
+// A worker that is not one of ours sent what it must not, as `what` says.
+ErrorPtr ProtocolBroken(uint32_t worker_id, absl::string_view what);
 ErrorPtr Timeout(absl::string_view app, absl::string_view action, absl::Duration ran);
 ErrorPtr StreamIdle(absl::string_view app, absl::string_view action, absl::Duration idle);
 ErrorPtr Cancelled(absl::string_view by);

@@ -21,7 +21,7 @@ Submission MakeSubmission(const grpc::ServerContext& context, std::unique_ptr<v1
   submission.client_deadline = deadline;
   auto parent = context.client_metadata().find("traceparent");
   if (parent != context.client_metadata().end()) {
-    submission.traceparent.assign(parent->second.data(), std::min<size_t>(parent->second.size(), 64));
+    submission.traceparent.assign(parent->second.data(), parent->second.size());
   }
   return submission;
 }
@@ -103,12 +103,8 @@ class ArbiterService::StreamCall final : public Rpc, private CallListener {
 
   void OnDone(Outcome outcome) override {
     call_ = 0;
-    // A result that is not a stream is one chunk.
-    if (outcome.response != nullptr && !outcome.response->result().empty()) {
-      auto chunk = std::make_unique<v1::Chunk>();
-      chunk->set_value(std::move(*outcome.response->mutable_result()));
-      chunk->mutable_attachments()->Swap(outcome.response->mutable_attachments());
-      chunks_.push_back(std::move(chunk));
+    if (outcome.response != nullptr) {
+      if (auto chunk = TakeLastChunk(*outcome.response)) chunks_.push_back(std::move(chunk));
     }
     ended_ = true;
     status_ = outcome.error == nullptr ? grpc::Status::OK : ToStatus(*outcome.error);

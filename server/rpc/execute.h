@@ -16,7 +16,7 @@ namespace dirty {
 
 class ArbiterService {
  public:
-  // `settings`: as the last reload left them; max_calls_per_session is read from there.
+  // `settings`: as the last reload left them; max_calls_per_session and max_message_size are read from there.
   ArbiterService(Dispatcher& dispatcher, const Settings& settings) : dispatcher_(dispatcher), settings_(settings) {}
 
   grpc::Service& service() { return service_; }
@@ -34,6 +34,13 @@ class ArbiterService {
   class StreamCall;
   class Session;
 
+  // The generated service, but that a session may read its frames as a type of our own.
+  class Service final : public v1::Arbiter::AsyncService {
+   public:
+    void RequestSession(grpc::ServerContext* context, grpc::internal::ServerAsyncStreamingInterface* stream,
+                        grpc::ServerCompletionQueue* queue, void* tag);
+  };
+
   void CallOpened() { ++open_; }
   void CallClosed();
 
@@ -44,7 +51,7 @@ class ArbiterService {
   Dispatcher& dispatcher_;
   const Settings& settings_;
   Loop* loop_ = nullptr;
-  v1::Arbiter::AsyncService service_;
+  Service service_;
 };
 
 }  // namespace dirty

@@ -1,7 +1,9 @@
 // What the three RPCs of the Arbiter service share: their life. Of execute.cc and session.cc only.
 #pragma once
 
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/time/clock.h"
 #include "server/rpc/execute.h"
@@ -77,6 +79,17 @@ size_t PayloadBytes(const std::string& json, const Message& message) {
   size_t bytes = json.size();
   for (const std::string& attachment : message.attachments()) bytes += attachment.size();
   return bytes;
+}
+
+// The chunk that a streaming call's result is if it is not a stream: the last one, moved out of it. Null: there is
+// none.
+inline std::unique_ptr<v1::Chunk> TakeLastChunk(v1::ExecuteResponse& response) {
+  if (response.result().empty()) return nullptr;
+  auto chunk = std::make_unique<v1::Chunk>();
+  chunk->set_value(std::move(*response.mutable_result()));
+  response.clear_result();
+  chunk->mutable_attachments()->Swap(response.mutable_attachments());
+  return chunk;
 }
 
 }  // namespace dirty

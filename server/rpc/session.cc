@@ -14,7 +14,6 @@ constexpr uint32_t kDefaultCredits = 16;
 constexpr size_t kMostWaiting = 4 << 20;
 // What a frame that waits costs beside its payload, roughly.
 constexpr size_t kFrameBytes = 256;
-constexpr size_t kMaxTraceparent = 64;
 // Once a burst is over, what its calls needed is not kept.
 constexpr size_t kMostCallsKept = 256;
 
@@ -44,7 +43,15 @@ class ArbiterService::Session::Call final : public CallListener {
 };
 
 ArbiterService::Session::Session(ArbiterService& owner) : Rpc(owner), stream_(&context_) {
-  owner_.service_.RequestSession(&context_, &stream_, queue(), queue(), &arrived_);
+  owner_.service_.RequestSession(&context_, &stream_, queue(), &arrived_);
+}
+
+void ArbiterService::Service::RequestSession(grpc::ServerContext* context,
+                                             grpc::internal::ServerAsyncStreamingInterface* stream,
+                                             grpc::ServerCompletionQueue* queue, void* tag) {
+  static const int index =
+      v1::SessionRequest::descriptor()->file()->FindServiceByName("Arbiter")->FindMethodByName("Session")->index();
+  RequestAsyncBidiStreaming(index, context, stream, queue, queue, tag);
 }
 
 void ArbiterService::Session::Begin() {
@@ -57,7 +64,12 @@ void ArbiterService::Session::Begin() {
 
 void ArbiterService::Session::End() {
   owner_.sessions_.erase(this);
+  Drop();
+}
+
+void ArbiterService::Session::Drop() {
   outbox_.clear();
+  waiting_ = 0;
   for (const auto& [id, call] : calls_) dispatcher().Abandon(call->number());
   calls_.clear();
 }
@@ -67,7 +79,7 @@ void ArbiterService::Session::Shutdown() { EndWith(ToStatus(*errors::ShuttingDow
 // --- What the client sends ---
 
 void ArbiterService::Session::ReadNext() {
-  if (reading_ || half_closed_ || finishing_ || over() || waiting_ > kMostWaiting) return;
+  if (reading_ || all_read_ || finishing_ || over() || waiting_ > kMostWaiting) return;
   reading_ = true;
   stream_.Read(&incoming_, UnderWay(read_));
 }
@@ -75,10 +87,10 @@ void ArbiterService::Session::ReadNext() {
 void ArbiterService::Session::OnRead(bool ok) {
   reading_ = false;
   if (ok) {
-    if (!finishing_ && !over()) Handle();
+    if (!finishing_ && !over()) incoming_.malformed ? OnMalformed() : Handle();
     ReadNext();
   } else {
-    half_closed_ = true;  // or the stream broke: `done` says so
+    all_read_ = true;  // or the stream broke: `done` says so
     if (!greeted_) Greet();
     EndWith(grpc::Status::OK);
   }
@@ -87,25 +99,35 @@ void ArbiterService::Session::OnRead(bool ok) {
 
 void ArbiterService::Session::Handle() {
   if (!greeted_) return Greet();
-  switch (incoming_.frame_case()) {
+  switch (incoming_.request.frame_case()) {
     case v1::SessionRequest::kExecute:
-      return Execute(*incoming_.mutable_execute());
+      return Execute(*incoming_.request.mutable_execute());
     case v1::SessionRequest::kCancel:
-      return Cancel(incoming_.cancel().id());
+      return Cancel(incoming_.request.cancel().id());
     case v1::SessionRequest::kCredit:
-      return Credit(incoming_.credit().id(), incoming_.credit().chunks());
+      return Credit(incoming_.request.credit().id(), incoming_.request.credit().chunks());
     case v1::SessionRequest::kHello:         // once was enough
     case v1::SessionRequest::FRAME_NOT_SET:  // newer than we are
       return;
   }
 }
 
+void ArbiterService::Session::OnMalformed() {
+  all_read_ = true;
+  Drop();
+  // Also while dirtyd shuts down: `what has no done has never started` is not true of the calls that were dropped.
+  end_ = ToStatus(*errors::InvalidRequest(
+      "a frame of the session cannot be parsed (often a text, such as `request_id` or `args`, that is not UTF-8); the "
+      "session ends, and the outcome of its calls in flight is unknown"));
+  WriteNext();
+}
+
 void ArbiterService::Session::Greet() {
-  if (half_closed_ || !incoming_.has_hello()) {
+  if (all_read_ || !incoming_.request.has_hello()) {
     return EndWith(
         ToStatus(*errors::InvalidRequest("the first frame of a session must be `hello`, with protocol_version 1")));
   }
-  if (uint32_t version = incoming_.hello().protocol_version(); version != kProtocolVersion) {
+  if (uint32_t version = incoming_.request.hello().protocol_version(); version != kProtocolVersion) {
     return EndWith(ToStatus(*errors::InvalidRequest(
         absl::StrCat("`hello` has protocol_version ", version, ", and this dirtyd speaks ", kProtocolVersion,
                      "; set it, or use a client and a dirtyd of the same major version"))));
@@ -147,8 +169,7 @@ void ArbiterService::Session::Execute(v1::SessionExecute& execute) {
     submission.stream = true;
     submission.credits = call->window().TakeCredits();
   }
-  if (execute.traceparent().size() <= kMaxTraceparent)
-    submission.traceparent = std::move(*execute.mutable_traceparent());
+  submission.traceparent = std::move(*execute.mutable_traceparent());
   Admission admission = dispatcher().Submit(std::move(submission));
   if (admission.refused != nullptr) return SendError(id, std::move(admission.refused));
   call->set_number(admission.call);
@@ -186,14 +207,11 @@ void ArbiterService::Session::OnCallDone(Call& call, Outcome outcome) {
   if (calls_.empty() && calls_.capacity() > kMostCallsKept) calls_ = {};
   if (outcome.error != nullptr) return SendError(id, std::move(outcome.error));
   v1::ExecuteResponse& response = *outcome.response;
-  const size_t bytes = PayloadBytes(response.result(), response);
-  if (stream && !response.result().empty()) {
-    auto chunk = std::make_unique<v1::Chunk>();
-    chunk->set_value(std::move(*response.mutable_result()));
-    response.clear_result();
-    chunk->mutable_attachments()->Swap(response.mutable_attachments());
-    Send({.id = id, .chunk = std::move(chunk), .bytes = bytes});
-    return Send({.id = id, .response = std::move(outcome.response)});
+  size_t bytes = PayloadBytes(response.result(), response);
+  if (stream) {
+    if (auto chunk = TakeLastChunk(response)) {
+      Send({.id = id, .chunk = std::move(chunk), .bytes = std::exchange(bytes, 0)});
+    }
   }
   Send({.id = id, .response = std::move(outcome.response), .bytes = bytes});
 }

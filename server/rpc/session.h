@@ -4,15 +4,15 @@
 // one is being written; all but the last go with gRPC's hint that more follows, so that they share a system call.
 //
 // What is promised:
-//  - Every `execute` gets exactly one `done`, whatever is wrong with it, in the order of completion. One that is
-//  refused
-//    (no id, an id that is in flight, no request, too many) is answered at once with an error without `call_id`; an
+//  - Every `execute` gets exactly one `done`, whatever is wrong with it, in the order of completion. One that is not
+//    admitted (no id, an id in flight, no request, too many) is answered at once with an error without `call_id`; an
 //    error of a call that was admitted has one. So a client that used an id twice can tell which of the two is meant.
 //  - A call's chunks come before its `done`. A result that is no stream is one last chunk, which needs no credit.
 //  - A client that does not read is not read from, once kMostWaiting bytes wait for it. Its calls in flight may still
 //    add their answers: at most max_calls_per_session.
 //  - Half-close: the calls in flight are answered, then the stream ends with OK. Any other end of the stream abandons
 //    its calls.
+//  - A frame that cannot be parsed may have been a call: the stream ends at once, with INVALID_ARGUMENT.
 //  - Shutdown of dirtyd: new calls get SHUTTING_DOWN, the others their answers. In the end the stream ends with
 //    SHUTTING_DOWN (UNAVAILABLE), too: what was sent and has no `done` then has never started.
 #pragma once
@@ -24,6 +24,26 @@
 #include "absl/container/flat_hash_map.h"
 #include "server/rpc/chunk_window.h"
 #include "server/rpc/execute_rpc.h"
+
+namespace dirty {
+
+// A frame as it was read. gRPC tells a frame that it cannot parse like a half-close: as the end of what there is to
+// read.
+struct IncomingFrame {
+  v1::SessionRequest request;
+  bool malformed = false;
+};
+
+}  // namespace dirty
+
+template <>
+class grpc::SerializationTraits<dirty::IncomingFrame> {
+ public:
+  static Status Deserialize(ByteBuffer* bytes, dirty::IncomingFrame* frame) {
+    frame->malformed = !SerializationTraits<dirty::v1::SessionRequest>::Deserialize(bytes, &frame->request).ok();
+    return Status::OK;
+  }
+};
 
 namespace dirty {
 
@@ -52,6 +72,7 @@ class ArbiterService::Session final : public Rpc {
 
   void OnRead(bool ok);
   void Handle();
+  void OnMalformed();
   void Greet();
   void Execute(v1::SessionExecute& execute);
   void Cancel(uint64_t id);
@@ -61,6 +82,9 @@ class ArbiterService::Session final : public Rpc {
   void OnCallChunk(Call& call, std::unique_ptr<v1::Chunk> chunk);
   void OnCallDone(Call& call, Outcome outcome);  // `call` is gone then
   void GiveCredits(Call& call);
+
+  // Nobody waits for what is in flight, nor for what waits to be written.
+  void Drop();
 
   void Send(Outgoing frame);
   void SendError(uint64_t id, errors::ErrorPtr error);
@@ -72,8 +96,8 @@ class ArbiterService::Session final : public Rpc {
   void EndWith(grpc::Status status);
   void OnFinished(bool) { Returned(); }
 
-  grpc::ServerAsyncReaderWriter<v1::SessionResponse, v1::SessionRequest> stream_;
-  v1::SessionRequest incoming_;
+  grpc::ServerAsyncReaderWriter<v1::SessionResponse, IncomingFrame> stream_;
+  IncomingFrame incoming_;
   v1::SessionResponse outgoing_;
   absl::flat_hash_map<uint64_t, std::unique_ptr<Call>> calls_;  // in flight, by the client's ids
   std::deque<Outgoing> outbox_;
@@ -85,7 +109,7 @@ class ArbiterService::Session final : public Rpc {
   bool greeted_ = false;
   bool reading_ = false;
   bool writing_ = false;
-  bool half_closed_ = false;
+  bool all_read_ = false;  // half-closed, or nothing more can be understood
   bool finishing_ = false;
   MemberCompletion<Session> read_{this, &Session::OnRead};
   MemberCompletion<Session> written_{this, &Session::OnWritten};

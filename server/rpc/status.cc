@@ -3,27 +3,13 @@
 #include <string>
 #include <utility>
 
+#include "server/dispatch/text.h"
+
 namespace dirty {
 namespace {
 
 // Bytes of the details that are not the error: two type URLs, code, text and lengths.
 constexpr size_t kMaxError = kMaxDetails - kMaxStatusText - 256;
-
-bool IsContinuation(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
-
-// The first `size` bytes at most, without half a character.
-std::string Beginning(const std::string& text, size_t size) {
-  if (text.size() <= size) return text;
-  while (size > 0 && IsContinuation(text[size])) --size;
-  return text.substr(0, size);
-}
-
-std::string End(const std::string& text, size_t size) {
-  if (text.size() <= size) return text;
-  size_t start = text.size() - size;
-  while (start < text.size() && IsContinuation(text[start])) ++start;
-  return text.substr(start);
-}
 
 void Fit(v1::Error& error) {
   size_t size = error.ByteSizeLong();
@@ -34,13 +20,13 @@ void Fit(v1::Error& error) {
   auto cut = [&](std::string* field, size_t least, auto part) {
     if (size <= kMaxError || field->size() <= least) return;
     size_t excess = size - kMaxError;
-    *field = part(*field, field->size() > excess + least ? field->size() - excess : least);
+    *field = std::string(part(*field, field->size() > excess + least ? field->size() - excess : least));
     size = error.ByteSizeLong();
   };
-  if (!error.traceback().empty()) cut(error.mutable_traceback(), 1024, End);
+  if (!error.traceback().empty()) cut(error.mutable_traceback(), 1024, Ending);
   cut(error.mutable_message(), 1024, Beginning);
-  if (!error.traceback().empty()) cut(error.mutable_traceback(), 0, End);
-  if (error.stderr_tail_size() > 0) cut(error.mutable_stderr_tail(0), 0, End);
+  if (!error.traceback().empty()) cut(error.mutable_traceback(), 0, Ending);
+  if (error.stderr_tail_size() > 0) cut(error.mutable_stderr_tail(0), 0, Ending);
   cut(error.mutable_exception_type(), 128, Beginning);
   cut(error.mutable_message(), 0, Beginning);
   cut(error.mutable_app(), 256, Beginning);
@@ -87,7 +73,7 @@ grpc::Status ToStatus(const v1::Error& error, grpc::StatusCode code) {
   Fit(fitted);
   v1::RpcStatus status;
   status.set_code(code);
-  status.set_message(Beginning(error.message(), kMaxStatusText));
+  status.set_message(std::string(Beginning(error.message(), kMaxStatusText)));
   status.add_details()->PackFrom(fitted);
   if (error.has_retry_delay()) {
     v1::RetryInfo retry;

@@ -70,6 +70,30 @@ TEST(SessionEnd, HalfClosedItAnswersWhatIsInFlight) {
   EXPECT_TRUE(idle.Finish().ok());
 }
 
+// Such as a request id from an HTTP header that a client passed on as it came.
+TEST(SessionEnd, AFrameThatCannotBeParsedEndsItAtOnceAndSaysSo) {
+  Dirtyd dirtyd({kSlow, kEcho, "--workers", "2"});
+  const std::string started = dirtyd.folder() / "started";
+  v1::SessionRequest malformed = RawSession::Call(2, kEcho, "echo", "[2]");
+  malformed.mutable_execute()->mutable_request()->set_request_id("caf\xE9");
+  RawSession session(dirtyd), other(dirtyd), first(dirtyd, /*greet=*/false);
+  session.Execute(1, kSlow, "wait_for_cancel", absl::StrCat("[0,\"", started, "\"]"));
+  ASSERT_TRUE(WaitUntil([&] { return Exists(started); }));
+  for (RawSession* each : {&session, &first}) {
+    each->Write(malformed);
+    grpc::Status status = each->Finish();
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    EXPECT_THAT(status.error_message(), HasSubstr("cannot be parsed"));
+    EXPECT_EQ(ErrorOf(status).reason(), v1::REASON_INVALID_REQUEST);
+  }
+  EXPECT_TRUE(dirtyd.WaitForRunning(kSlow, 0)) << "abandoned";
+  EXPECT_EQ(dirtyd.App(kSlow).counters().cancelled(), 1u);
+  other.Execute(1, kEcho, "echo", "[1]");
+  EXPECT_TRUE(other.ReadDone().has_response());
+  dirtyd.ExpectCountersAddUp();
+  dirtyd.Stop(SIGTERM);
+}
+
 TEST(SessionEnd, AReloadUnderLoadLosesNothing) {
   constexpr int kReloads = 3;
   constexpr uint64_t kInFlight = 64;

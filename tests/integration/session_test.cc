@@ -144,6 +144,29 @@ TEST(SessionCalls, ThatFailSayWhyInTheirFrames) {
   dirtyd.ExpectCountersAddUp();
 }
 
+TEST(SessionCalls, HaveNamesAndIdsThatAreCutBetweenTwoCharacters) {
+  Dirtyd dirtyd({kSlow});
+  std::string text;
+  for (int i = 0; i < 64; ++i) text += "\u00E9";
+  const std::string release = dirtyd.folder() / "release";
+  RawSession session(dirtyd);
+  v1::SessionRequest held =
+      RawSession::Call(1, kSlow, "wait_for_file", absl::StrCat("[\"", release, "\",\"", release, ".started\"]"));
+  held.mutable_execute()->mutable_request()->set_request_id("x" + text);
+  session.Write(held);
+  ASSERT_TRUE(WaitUntilItRuns(release));
+  v1::StatusResponse status = dirtyd.Status();
+  ASSERT_EQ(status.workers_size(), 1);
+  ASSERT_EQ(status.workers(0).running_size(), 1);
+  EXPECT_EQ(status.workers(0).running(0).request_id(), "x" + text.substr(0, 126));
+  session.Execute(2, "x" + text, "echo");
+  v1::SessionDone done = session.ReadDone();
+  EXPECT_EQ(done.id(), 2u);
+  EXPECT_EQ(done.error().reason(), v1::REASON_APP_NOT_FOUND);
+  Touch(release);
+  EXPECT_EQ(session.ReadDone().id(), 1u);
+}
+
 TEST(SessionCalls, AreCancelledOneByOne) {
   Dirtyd dirtyd({kSlow, kEcho});
   const std::string started = dirtyd.folder() / "started";

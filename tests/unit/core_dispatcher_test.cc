@@ -85,6 +85,76 @@ TEST_F(DispatcherTest, AFreeSlotTakesACallAtOnceAndItsAnswerComesBack) {
   EXPECT_EQ(Status().counters().ok(), 1u);
 }
 
+TEST_F(DispatcherTest, TextsAreCutBetweenTwoCharacters) {
+  const auto repeated = [](int count) {
+    std::string text = "x";
+    for (int i = 0; i < count; ++i) text += "\u00E9";
+    return text;
+  };
+  FakePort* worker = AddWorker(1);
+  FakeCaller caller;
+  errors::ErrorPtr refused = Submit(caller, repeated(200)).refused;
+  EXPECT_THAT(refused->message(), HasSubstr(absl::StrCat("no app \"", repeated(63), "\" is")));
+  EXPECT_EQ(refused->app(), repeated(127));
+
+  Submission submission;
+  submission.request = std::make_unique<v1::ExecuteRequest>();
+  submission.request->set_app("a");
+  submission.request->set_action(repeated(200));
+  submission.request->set_request_id(repeated(64));
+  submission.listener = &caller;
+  EXPECT_EQ(dispatcher_.Refuse(submission, errors::SessionFull(1))->action(), repeated(127));
+  CallNumber call = dispatcher_.Submit(std::move(submission)).call;
+  v1::WorkerStatus status;
+  status.set_id(1);
+  dispatcher_.Describe(status);
+  ASSERT_EQ(status.running_size(), 1);
+  EXPECT_EQ(status.running(0).request_id(), repeated(63));
+  EXPECT_EQ(status.running(0).action(), repeated(127));
+  EXPECT_EQ(worker->started[0]->request().action(), repeated(200)) << "the app gets all of it";
+  dispatcher_.CancelByCaller(call);
+  EXPECT_EQ(caller.outcome.error->action(), repeated(127));
+}
+
+TEST_F(DispatcherTest, ATraceparentThatIsNoneIsDropped) {
+  const auto passed = [&](const std::string& traceparent) {
+    FakePort* worker = AddWorker(static_cast<WorkerId>(ports_.size() + 1), {"a"});
+    FakeCaller caller;
+    Submission submission;
+    submission.request = std::make_unique<v1::ExecuteRequest>();
+    submission.request->set_app("a");
+    submission.request->set_action("act");
+    submission.traceparent = traceparent;
+    submission.listener = &caller;
+    dispatcher_.Abandon(dispatcher_.Submit(std::move(submission)).call);
+    return worker->started.at(0)->traceparent();
+  };
+  const std::string whole = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+  EXPECT_EQ(passed(whole), whole);
+  EXPECT_EQ(passed(std::string(64, '0')), std::string(64, '0'));
+  EXPECT_EQ(passed(std::string(65, '0')), "");
+  EXPECT_EQ(passed("00-\xE9"), "") << "its worker could not parse it";
+}
+
+TEST_F(DispatcherTest, AResultFarAboveTheLimitIsTooLarge) {
+  constexpr size_t kLimit = 1 << 20;
+  AddWorker(1);
+  FakeCaller large, huge, failed;
+  Done(1, Submit(large).call, std::string(kLimit + (kLimit / 2), 'x'));
+  EXPECT_TRUE(large.ok()) << "workers count otherwise";
+  Done(1, Submit(huge).call, std::string(3 * kLimit, 'x'));
+  ASSERT_EQ(huge.reason(), v1::REASON_TOO_LARGE);
+  EXPECT_THAT(huge.outcome.error->message(), HasSubstr("the result has 3145"));
+  v1::CallDone done;
+  done.set_call(Submit(failed).call);
+  done.mutable_error()->set_traceback(std::string(3 * kLimit, 'x'));
+  dispatcher_.OnCallDone(1, done);
+  ASSERT_EQ(failed.reason(), v1::REASON_TOO_LARGE);
+  EXPECT_EQ(failed.outcome.error->traceback(), "");
+  EXPECT_EQ(Status().counters().too_large(), 2u);
+  EXPECT_EQ(Status().running(), 0u);
+}
+
 TEST_F(DispatcherTest, WaitsUntilAWorkerComes) {
   FakeCaller caller;
   Submit(caller);

@@ -140,6 +140,33 @@ TEST_F(StreamTest, AChunkWithoutAValueIsStillOne) {
   EXPECT_EQ(caller_.chunks, std::vector<std::string>{""});
 }
 
+TEST_F(StreamTest, AWorkerThatSendsWithoutCreditBreaksTheProtocol) {
+  AddWorker();
+  CallNumber call = Submit(true, 2);
+  for (int i = 0; i < 100; ++i) Chunk(call);
+  EXPECT_EQ(caller_.chunks.size(), 2u);
+  ASSERT_EQ(caller_.reason(), v1::REASON_APP_ERROR);
+  EXPECT_THAT(caller_.outcome.error->message(),
+              HasSubstr("worker 1 broke the worker protocol: it sent a chunk without credit"));
+  EXPECT_EQ(caller_.outcomes, 1);
+  EXPECT_EQ(worker_.cancelled.size(), 1u);
+  time_.Advance(absl::Seconds(5));
+  EXPECT_EQ(stuck_, 1) << "it is to go";
+}
+
+TEST_F(StreamTest, AChunkFarAboveTheLimitEndsItsCall) {
+  AddWorker();
+  CallNumber call = Submit();
+  v1::CallChunk chunk;
+  chunk.set_call(call);
+  chunk.mutable_chunk()->add_attachments(std::string(3 << 20, 'x'));
+  dispatcher_.OnCallChunk(1, chunk);
+  EXPECT_TRUE(caller_.chunks.empty());
+  ASSERT_EQ(caller_.reason(), v1::REASON_TOO_LARGE);
+  EXPECT_THAT(caller_.outcome.error->message(), HasSubstr("the chunk has 3145"));
+  EXPECT_EQ(worker_.cancelled.size(), 1u);
+}
+
 TEST_F(StreamTest, ACallerThatCancelsIsToldAtOnce) {
   CallNumber call = Submit();
   dispatcher_.CancelByCaller(call);
