@@ -190,13 +190,7 @@ void Dispatcher::Leave(CallNumber number, bool tell) {
   if (!tell) call->listener = nullptr;
   Outcome outcome;
   outcome.error = errors::Cancelled("the client");
-  if (call->worker == nullptr) {
-    Dequeue(call);
-    timers_.Cancel(call->timer);
-    Answer(call, std::move(outcome));
-    Forget(call);
-    return;
-  }
+  if (call->worker == nullptr) return EndWaiting(call, std::move(outcome));
   Answer(call, std::move(outcome));
   AskToStop(call, v1::CANCEL_REASON_CLIENT, /*kill=*/false);
 }
@@ -212,10 +206,7 @@ bool Dispatcher::Cancel(absl::string_view call_id, bool* was_running) {
   Outcome outcome;
   outcome.error = errors::Cancelled("an operator");
   if (call->worker == nullptr) {
-    Dequeue(call);
-    timers_.Cancel(call->timer);
-    Answer(call, std::move(outcome));
-    Forget(call);
+    EndWaiting(call, std::move(outcome));
     return true;
   }
   if (!answered) Answer(call, std::move(outcome));
@@ -306,9 +297,7 @@ void Dispatcher::OnQueueDeadline(Call* call) {
   Outcome outcome;
   outcome.error =
       errors::QueueTimeout(call->app->name, call->queue_deadline - call->queued_at, WhyNothingIsFree(*call->app));
-  Dequeue(call);
-  Answer(call, std::move(outcome));
-  Forget(call);
+  EndWaiting(call, std::move(outcome));
 }
 
 // A chunk moves no timer: what is due is looked at when it may have become due.
@@ -350,6 +339,13 @@ void Dispatcher::AskToStop(Call* call, v1::CancelReason reason, bool kill) {
 }
 
 // --- Outcomes ---
+
+void Dispatcher::EndWaiting(Call* call, Outcome outcome) {
+  Dequeue(call);
+  timers_.Cancel(call->timer);
+  Answer(call, std::move(outcome));
+  Forget(call);
+}
 
 void Dispatcher::Answer(Call* call, Outcome outcome) {
   App* app = call->app;

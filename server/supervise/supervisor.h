@@ -184,6 +184,7 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
   void End(Worker& worker, absl::string_view reason, std::string detail, absl::Duration grace);
   // Of one that was told to go.
   void KillAfter(Worker& worker, absl::Duration time, const char* why);
+  void EndInit(Worker& worker);  // of the app that it told of
   void FinishBoot(Worker& worker);
   void EnterReady(Worker& worker);
   void Dispatch(Worker& worker);

@@ -52,12 +52,16 @@ void Supervisor::OnAppStarting(WorkerId id, absl::string_view app) {
                absl::StrCat("to initialise ", app));
 }
 
+void Supervisor::EndInit(Worker& worker) {
+  ArmBootTimer(worker, BootLimit(worker), "to get ready");
+  timers_.Cancel(worker.notice_timer);
+  worker.initialising.clear();
+}
+
 void Supervisor::OnAppReady(WorkerId id, absl::string_view app, absl::Duration init_time, uint32_t workers) {
   Worker* worker = Find(id);
   if (worker == nullptr || worker->phase != Phase::kInitialising || worker->initialising != app) return;
-  ArmBootTimer(*worker, BootLimit(*worker), "to get ready");
-  timers_.Cancel(worker->notice_timer);
-  worker->initialising.clear();
+  EndInit(*worker);
   worker->ready_apps.insert(std::string(app));
   worker->app_workers[std::string(app)] = workers;
   log_.Info(absl::StrCat(Name(*worker), ": ", app, " is ready"), {{"init", errors::Seconds(init_time)}});
@@ -68,9 +72,7 @@ void Supervisor::OnAppSkipped(WorkerId id, absl::string_view app, uint32_t worke
   // One that says so without being asked has failed silently.
   if (worker == nullptr || worker->phase != Phase::kInitialising || workers == 0 || workers > worker->spec.index)
     return;
-  ArmBootTimer(*worker, BootLimit(*worker), "to get ready");
-  timers_.Cancel(worker->notice_timer);
-  worker->initialising.clear();
+  EndInit(*worker);
   auto skipped = [&](const AppSettings& its) { return its.name == app && !its.workers.has_value(); };
   if (std::erase_if(worker->spec.apps, skipped) == 0) return;
   worker->app_workers[std::string(app)] = workers;
@@ -83,9 +85,7 @@ void Supervisor::OnAppSkipped(WorkerId id, absl::string_view app, uint32_t worke
 void Supervisor::OnAppFailed(WorkerId id, absl::string_view app, const v1::Error& error) {
   Worker* worker = Find(id);
   if (worker == nullptr || worker->phase != Phase::kInitialising) return;
-  ArmBootTimer(*worker, BootLimit(*worker), "to get ready");
-  timers_.Cancel(worker->notice_timer);
-  worker->initialising.clear();
+  EndInit(*worker);
   worker->failed_apps.insert(std::string(app));
   std::string what =
       error.exception_type().empty() ? error.message() : absl::StrCat(error.exception_type(), ": ", error.message());
