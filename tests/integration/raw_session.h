@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "dirty/v1/arbiter.grpc.pb.h"
 #include "tests/integration/harness.h"
 
@@ -51,6 +52,14 @@ class RawSession {
   }
   bool Execute(uint64_t id, const std::string& app, const std::string& action, const std::string& args = "") {
     return Write(Call(id, app, action, args));
+  }
+  // A call of libfaults.so's Slow that runs until there is a file `release`, whatever happens.
+  bool ExecuteHeld(uint64_t id, const std::string& release) {
+    return Execute(id, "libfaults.so:Slow", "wait_for_file",
+                   absl::StrCat("[\"", release, "\",\"", release, ".started\"]"));
+  }
+  static bool WaitUntilItRuns(const std::string& release) {
+    return WaitUntil([&] { return Exists(release + ".started"); });
   }
   bool ExecuteStream(uint64_t id, const std::string& app, const std::string& action, const std::string& args,
                      uint32_t credits = 0) {

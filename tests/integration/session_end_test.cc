@@ -29,10 +29,10 @@ constexpr char kEmitter[] = "libfaults.so:Emitter";
 
 TEST(SessionEnd, BrokenItCancelsItsCallsAndNobodyElses) {
   Dirtyd dirtyd({kSlow, kEcho, "--workers", "2"});
-  const std::string started = dirtyd.folder() / "started", other_runs = dirtyd.folder() / "other";
+  const std::string started = dirtyd.folder() / "started", release = dirtyd.folder() / "release";
   RawSession other(dirtyd);
-  other.Execute(1, kSlow, "wait_for_file", absl::StrCat("[\"", other_runs, ".release\",\"", other_runs, "\"]"));
-  ASSERT_TRUE(WaitUntil([&] { return Exists(other_runs); }));
+  other.ExecuteHeld(1, release);
+  ASSERT_TRUE(RawSession::WaitUntilItRuns(release));
   {
     RawSession session(dirtyd);
     session.Execute(1, kSlow, "wait_for_cancel", absl::StrCat("[0,\"", started, "\"]"));
@@ -47,7 +47,7 @@ TEST(SessionEnd, BrokenItCancelsItsCallsAndNobodyElses) {
   // Its worker is free again: the app saw it.
   other.Execute(2, kEcho, "echo", "[2]");
   EXPECT_EQ(other.ReadDone().id(), 2u);
-  Touch(other_runs + ".release");
+  Touch(release);
   EXPECT_TRUE(other.ReadDone().has_response());
   dirtyd.ExpectCountersAddUp();
 }
@@ -130,8 +130,8 @@ TEST(SessionEnd, AReloadChangesTheLimitOfOpenOnes) {
   Dirtyd dirtyd({}, {.config = config(1)});
   const std::string release = dirtyd.folder() / "release";
   RawSession session(dirtyd);
-  session.Execute(1, kSlow, "wait_for_file", absl::StrCat("[\"", release, "\",\"", release, ".started\"]"));
-  ASSERT_TRUE(WaitUntil([&] { return Exists(release + ".started"); }));
+  session.ExecuteHeld(1, release);
+  ASSERT_TRUE(RawSession::WaitUntilItRuns(release));
   session.Execute(2, kSlow, "sleep", "[0]");
   EXPECT_EQ(session.ReadDone().error().reason(), v1::REASON_QUEUE_FULL);
   Configure(dirtyd, config(2));
@@ -146,8 +146,8 @@ TEST(SessionEnd, AtAShutdownAnswersWhatIsInFlightAndNothingNew) {
   Dirtyd dirtyd({kSlow, "--workers", "1"});
   const std::string release = dirtyd.folder() / "release";
   RawSession session(dirtyd), idle(dirtyd);
-  session.Execute(1, kSlow, "wait_for_file", absl::StrCat("[\"", release, "\",\"", release, ".started\"]"));
-  ASSERT_TRUE(WaitUntil([&] { return Exists(release + ".started"); }));
+  session.ExecuteHeld(1, release);
+  ASSERT_TRUE(RawSession::WaitUntilItRuns(release));
   session.Execute(2, kSlow, "wait_for_file", absl::StrCat("[\"", release, "\"]"));  // waits
   ASSERT_TRUE(dirtyd.WaitForQueued(kSlow, 1));
   dirtyd.process().Signal(SIGTERM);

@@ -19,14 +19,6 @@ constexpr char kSlow[] = "libfaults.so:Slow";
 constexpr char kFaulty[] = "libfaults.so:Faulty";
 constexpr char kEmitter[] = "libfaults.so:Emitter";
 
-// A call of Slow that runs until the file is there, whatever happens; it makes another one once it runs.
-bool ExecuteHeld(RawSession& session, uint64_t id, const std::string& release) {
-  return session.Execute(id, kSlow, "wait_for_file", absl::StrCat("[\"", release, "\",\"", release, ".started\"]"));
-}
-bool WaitUntilItRuns(const std::string& release) {
-  return WaitUntil([&] { return Exists(release + ".started"); });
-}
-
 // --- Hello ---
 
 TEST(SessionHello, TellsTheLimits) {
@@ -98,9 +90,9 @@ TEST(SessionCalls, AreAnsweredInTheOrderOfTheirEnds) {
   Dirtyd dirtyd({kEcho, kSlow, "--workers", "3"});
   const std::string first = dirtyd.folder() / "first", second = dirtyd.folder() / "second";
   RawSession session(dirtyd);
-  ExecuteHeld(session, 1, first);
-  ExecuteHeld(session, 2, second);
-  ASSERT_TRUE(WaitUntilItRuns(first) && WaitUntilItRuns(second));
+  session.ExecuteHeld(1, first);
+  session.ExecuteHeld(2, second);
+  ASSERT_TRUE(RawSession::WaitUntilItRuns(first) && RawSession::WaitUntilItRuns(second));
   for (uint64_t id = 3; id < 10; ++id) {
     session.Execute(id, kEcho, "echo", "[true]");
     EXPECT_EQ(session.ReadDone().id(), id);
@@ -154,7 +146,7 @@ TEST(SessionCalls, HaveNamesAndIdsThatAreCutBetweenTwoCharacters) {
       RawSession::Call(1, kSlow, "wait_for_file", absl::StrCat("[\"", release, "\",\"", release, ".started\"]"));
   held.mutable_execute()->mutable_request()->set_request_id("x" + text);
   session.Write(held);
-  ASSERT_TRUE(WaitUntilItRuns(release));
+  ASSERT_TRUE(RawSession::WaitUntilItRuns(release));
   v1::StatusResponse status = dirtyd.Status();
   ASSERT_EQ(status.workers_size(), 1);
   ASSERT_EQ(status.workers(0).running_size(), 1);
@@ -197,8 +189,8 @@ TEST(SessionCalls, WithAnIdThatIsInFlightAreRefusedAndTheFirstGoesOn) {
   Dirtyd dirtyd({kSlow, kEcho});
   const std::string release = dirtyd.folder() / "release";
   RawSession session(dirtyd);
-  ExecuteHeld(session, 5, release);
-  ASSERT_TRUE(WaitUntilItRuns(release));
+  session.ExecuteHeld(5, release);
+  ASSERT_TRUE(RawSession::WaitUntilItRuns(release));
   session.Execute(5, kEcho, "echo", "[1]");
   v1::SessionDone done = session.ReadDone();
   EXPECT_EQ(done.id(), 5u);
@@ -220,8 +212,8 @@ TEST(SessionCalls, BeyondTheLimitAreRefusedAndHarmNobody) {
   Dirtyd dirtyd({kSlow, kEcho, "--workers", "2", "--max_calls_per_session", absl::StrCat(kMost)});
   const std::string release = dirtyd.folder() / "release";
   RawSession session(dirtyd), other(dirtyd);
-  ExecuteHeld(session, 1, release);
-  ASSERT_TRUE(WaitUntilItRuns(release));
+  session.ExecuteHeld(1, release);
+  ASSERT_TRUE(RawSession::WaitUntilItRuns(release));
   for (uint64_t id = 2; id <= kMost + kMore; ++id) {
     session.Execute(id, kSlow, "wait_for_file", absl::StrCat("[\"", release, "\"]"));
   }
@@ -245,8 +237,8 @@ TEST(SessionCalls, ThatAreTooLargeFailAlone) {
   Dirtyd dirtyd({kEcho, kSlow, "--workers", "2", "--max_message_size", "1MiB"});
   const std::string release = dirtyd.folder() / "release";
   RawSession session(dirtyd), other(dirtyd);
-  ExecuteHeld(session, 1, release);
-  ASSERT_TRUE(WaitUntilItRuns(release));
+  session.ExecuteHeld(1, release);
+  ASSERT_TRUE(RawSession::WaitUntilItRuns(release));
   v1::SessionRequest large = RawSession::Call(2, kEcho, "size", R"([{"$attachment":0}])");
   large.mutable_execute()->mutable_request()->add_attachments(std::string(kLimit + 100, 'x'));
   ASSERT_TRUE(session.Write(large));
@@ -273,10 +265,10 @@ TEST(SessionCalls, GoOnWhereAnothersWorkerIsKilled) {
   Dirtyd dirtyd({kSlow, kEcho, "--workers", "2"});
   const std::string one = dirtyd.folder() / "one", two = dirtyd.folder() / "two";
   RawSession session(dirtyd);
-  ExecuteHeld(session, 1, one);
-  ExecuteHeld(session, 2, two);
+  session.ExecuteHeld(1, one);
+  session.ExecuteHeld(2, two);
   session.Execute(3, kEcho, "echo", "[3]");
-  ASSERT_TRUE(WaitUntilItRuns(one) && WaitUntilItRuns(two));
+  ASSERT_TRUE(RawSession::WaitUntilItRuns(one) && RawSession::WaitUntilItRuns(two));
   uint64_t killed = 0;
   for (const v1::WorkerStatus& worker : dirtyd.ReadyWorkers()) {
     if (worker.id() == 1) kill(worker.pid(), SIGKILL);

@@ -62,6 +62,35 @@ def sanitizer(leaks: bool = False, log: Optional[pathlib.Path] = None) -> dict[s
     return {"LD_PRELOAD": PRELOAD, "PYTHONMALLOC": "malloc", "ASAN_OPTIONS": options}
 
 
+# A program: every kind of call of calls:Calls, by the client of its interpreter, on the socket that is its argument.
+USES_OF_A_CLIENT = """
+import asyncio, sys
+import dirty
+client = dirty.get_dirty_client(sys.argv[1])
+value = {"deep": [b"bytes", bytearray(b""), {"x": [2**80, 1.5, None]}]}
+assert client.execute("calls:Calls", "same", value) == value
+assert list(client.stream("calls:Calls", "count", 100)) == list(range(100))
+try:
+    client.execute("calls:Calls", "fail", "no")
+    sys.exit("it did not fail")
+except dirty.DirtyAppError as error:
+    assert error.exception_type == "ValueError" and "in fail" in error.traceback
+async def main():
+    client = await dirty.get_dirty_client_async(sys.argv[1])
+    assert await asyncio.gather(*(client.execute_async("calls:Calls", "same", i) for i in range(50))) == list(range(50))
+    assert [i async for i in client.stream_async("calls:Calls", "count_async", 100)] == list(range(100))
+    task = asyncio.ensure_future(client.execute_async("calls:Calls", "wait", 1000))
+    await asyncio.sleep(0)
+    task.cancel()
+    try:
+        await task
+        sys.exit("it was not cancelled")
+    except asyncio.CancelledError:
+        pass
+asyncio.run(main())
+"""
+
+
 class CallError(Exception):
     """A call failed; `error` is the dirty.v1.Error."""
 

@@ -12,7 +12,7 @@ import sys
 import sysconfig
 
 from client_support import needs_runtime, python
-from conftest import ROOT, Dirtyd, pb, values_of
+from conftest import ROOT, USES_OF_A_CLIENT, Dirtyd, pb, values_of
 
 INTERPRETERS = [name for name in os.environ.get("DIRTY_PYTHONS_BUILT", "").split(":") if name] or [sys.executable]
 
@@ -52,39 +52,11 @@ def test_every_interpreter_runs_every_kind_of_call(dirtyd: Dirtyd) -> None:
     assert dirtyd.status()["exits"] == []
 
 
-CLIENT = """
-import asyncio, sys
-import dirty
-client = dirty.get_dirty_client(sys.argv[1])
-value = {"deep": [b"bytes", bytearray(b""), {"x": [2**80, 1.5, None]}]}
-assert client.execute("calls:Calls", "same", value) == value
-assert list(client.stream("calls:Calls", "count", 100)) == list(range(100))
-try:
-    client.execute("calls:Calls", "fail", "no")
-    sys.exit("it did not fail")
-except dirty.DirtyAppError as error:
-    assert error.exception_type == "ValueError" and "in fail" in error.traceback
-async def main():
-    client = await dirty.get_dirty_client_async(sys.argv[1])
-    assert await asyncio.gather(*(client.execute_async("calls:Calls", "same", i) for i in range(50))) == list(range(50))
-    assert [i async for i in client.stream_async("calls:Calls", "count_async", 100)] == list(range(100))
-    task = asyncio.ensure_future(client.execute_async("calls:Calls", "wait", 1000))
-    await asyncio.sleep(0)
-    task.cancel()
-    try:
-        await task
-        sys.exit("it was not cancelled")
-    except asyncio.CancelledError:
-        pass
-asyncio.run(main())
-"""
-
-
 @needs_runtime
 def test_every_interpreter_runs_the_client(dirtyd: Dirtyd) -> None:
     dirtyd.ready({"apps": ["calls:Calls"], "threads": 4})
     for interpreter in INTERPRETERS:
-        python(CLIENT, dirtyd.socket, interpreter=interpreter)
+        python(USES_OF_A_CLIENT, dirtyd.socket, interpreter=interpreter)
     dirtyd.wait_for_status(lambda status: not any(worker["running"] for worker in status["workers"]))
 
 

@@ -15,7 +15,7 @@ import sys
 import zipfile
 
 import pytest
-from conftest import APPS, BUILD, ROOT, Dirtyd
+from conftest import APPS, BUILD, ROOT, USES_OF_A_CLIENT, Dirtyd
 from packages import environment
 
 HERE = BUILD / "tests" / "packaging"
@@ -97,30 +97,14 @@ def test_one_version_everywhere(user: pathlib.Path) -> None:
     }
 
 
-SYNC_AND_ASYNC = """
-import asyncio, sys
-import dirty, dirty_worker, grpc, google.protobuf
+SYNC_AND_ASYNC = f"""
+import dirty_worker, grpc, google.protobuf
 from dirty.v1 import arbiter_pb2_grpc, call_pb2
-
+{USES_OF_A_CLIENT}
 assert all("site-packages" in module.__file__ for module in (dirty, dirty_worker, call_pb2)), dirty.__file__
-socket = sys.argv[1]
-client = dirty.get_dirty_client(socket)
-blob = {"deep": [bytes(range(256)) * 4096]}
+blob = {{"deep": [bytes(range(256)) * 4096]}}
 assert client.execute("calls:Calls", "same", blob) == blob
-assert list(client.stream("calls:Calls", "count", 100)) == list(range(100))
-try:
-    client.execute("calls:Calls", "fail", "no")
-    sys.exit("it did not fail")
-except dirty.DirtyAppError as error:
-    assert error.exception_type == "ValueError" and "in fail" in error.traceback
-
-async def main():
-    client = await dirty.get_dirty_client_async(socket)
-    assert await asyncio.gather(*(client.execute_async("calls:Calls", "same", i) for i in range(50))) == list(range(50))
-    assert [i async for i in client.stream_async("calls:Calls", "count_async", 100)] == list(range(100))
-
-asyncio.run(main())
-with grpc.insecure_channel("unix:" + socket) as channel:
+with grpc.insecure_channel("unix:" + sys.argv[1]) as channel:
     request = call_pb2.ExecuteRequest(app="calls:Calls", action="same", args="[1]")
     assert arbiter_pb2_grpc.ArbiterStub(channel).Execute(request, timeout=60).result == "1"
 assert client.execute("calls:Calls", "same", 1) == 1

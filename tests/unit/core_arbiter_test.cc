@@ -42,14 +42,7 @@ class ArbiterTest : public ::testing::Test {
     arbiter_.supervisor().OnExit(id, status);
     time_.Settle();
   }
-  CallNumber Submit(FakeCaller& caller) {
-    Submission submission;
-    submission.request = std::make_unique<v1::ExecuteRequest>();
-    submission.request->set_app("a");
-    submission.request->set_action("act");
-    submission.listener = &caller;
-    return arbiter_.dispatcher().Submit(std::move(submission)).call;
-  }
+  CallNumber Submit(FakeCaller& caller) { return arbiter_.dispatcher().Submit(MakeSubmission(caller)).call; }
   void Done(WorkerId worker, CallNumber call) {
     v1::CallDone done;
     done.set_call(call);

@@ -19,13 +19,10 @@ class DispatcherTest : public ::testing::Test, protected Dispatcher::Events {
 
   void Configure(std::vector<AppSettings> apps) { dispatcher_.Configure({TestPool("p", 1, std::move(apps))}, 1 << 20); }
 
-  Admission Submit(FakeCaller& caller, std::string app = "a", absl::Duration timeout = absl::InfiniteDuration()) {
-    Submission submission;
-    submission.request = std::make_unique<v1::ExecuteRequest>();
-    submission.request->set_app(std::move(app));
-    submission.request->set_action("act");
+  Admission Submit(FakeCaller& caller, const std::string& app = "a",
+                   absl::Duration timeout = absl::InfiniteDuration()) {
+    Submission submission = MakeSubmission(caller, app);
     if (timeout != absl::InfiniteDuration()) ToProto(timeout, submission.request->mutable_timeout());
-    submission.listener = &caller;
     return dispatcher_.Submit(std::move(submission));
   }
 
@@ -97,12 +94,9 @@ TEST_F(DispatcherTest, TextsAreCutBetweenTwoCharacters) {
   EXPECT_THAT(refused->message(), HasSubstr(absl::StrCat("no app \"", repeated(63), "\" is")));
   EXPECT_EQ(refused->app(), repeated(127));
 
-  Submission submission;
-  submission.request = std::make_unique<v1::ExecuteRequest>();
-  submission.request->set_app("a");
+  Submission submission = MakeSubmission(caller);
   submission.request->set_action(repeated(200));
   submission.request->set_request_id(repeated(64));
-  submission.listener = &caller;
   EXPECT_EQ(dispatcher_.Refuse(submission, errors::SessionFull(1))->action(), repeated(127));
   CallNumber call = dispatcher_.Submit(std::move(submission)).call;
   v1::WorkerStatus status;
@@ -120,12 +114,8 @@ TEST_F(DispatcherTest, ATraceparentThatIsNoneIsDropped) {
   const auto passed = [&](const std::string& traceparent) {
     FakePort* worker = AddWorker(static_cast<WorkerId>(ports_.size() + 1), {"a"});
     FakeCaller caller;
-    Submission submission;
-    submission.request = std::make_unique<v1::ExecuteRequest>();
-    submission.request->set_app("a");
-    submission.request->set_action("act");
+    Submission submission = MakeSubmission(caller);
     submission.traceparent = traceparent;
-    submission.listener = &caller;
     dispatcher_.Abandon(dispatcher_.Submit(std::move(submission)).call);
     return worker->started.at(0)->traceparent();
   };
@@ -219,12 +209,8 @@ TEST_F(DispatcherTest, RefusesWhatCannotBeCalled) {
 TEST_F(DispatcherTest, RefusesARequestThatIsTooLarge) {
   AddWorker(1);
   FakeCaller caller;
-  Submission submission;
-  submission.request = std::make_unique<v1::ExecuteRequest>();
-  submission.request->set_app("a");
-  submission.request->set_action("act");
+  Submission submission = MakeSubmission(caller);
   submission.request->add_attachments(std::string(1 << 20, 'x'));
-  submission.listener = &caller;
   EXPECT_EQ(dispatcher_.Submit(std::move(submission)).refused->reason(), v1::REASON_TOO_LARGE);
 }
 
@@ -446,13 +432,9 @@ TEST_F(DispatcherTest, AWorkersErrorIsTheAppsUnlessItIsOneOfTheRuntimes) {
 TEST_F(DispatcherTest, ChunksReachTheReaderAndCreditsTheWorker) {
   FakePort* worker = AddWorker(1);
   FakeCaller caller;
-  Submission submission;
-  submission.request = std::make_unique<v1::ExecuteRequest>();
-  submission.request->set_app("a");
-  submission.request->set_action("act");
+  Submission submission = MakeSubmission(caller);
   submission.stream = true;
   submission.credits = 3;
-  submission.listener = &caller;
   CallNumber call = dispatcher_.Submit(std::move(submission)).call;
   EXPECT_TRUE(worker->started[0]->stream());
   EXPECT_EQ(worker->started[0]->credits(), 3u);
@@ -559,12 +541,8 @@ TEST_F(DispatcherTest, EveryCallHasExactlyOneOutcomeWhateverHappens) {
         case 1:
         case 2: {
           callers.push_back(std::make_unique<Caller>());
-          Submission submission;
-          submission.request = std::make_unique<v1::ExecuteRequest>();
-          submission.request->set_app(random() % 2 == 0 ? "a" : "b");
-          submission.request->set_action("act");
+          Submission submission = MakeSubmission(callers.back()->listener, random() % 2 == 0 ? "a" : "b");
           if (random() % 4 == 0) ToProto(absl::Seconds(1 + random() % 20), submission.request->mutable_timeout());
-          submission.listener = &callers.back()->listener;
           callers.back()->call = dispatcher.Submit(std::move(submission)).call;
           if (callers.back()->call == 0) callers.pop_back();
           break;

@@ -24,6 +24,16 @@ class FakeClock final : public Clock {
   absl::Time now_ = absl::FromUnixSeconds(1000);
 };
 
+// A call of `app`, action `act`, to be completed and submitted.
+inline Submission MakeSubmission(CallListener& caller, const std::string& app = "a") {
+  Submission submission;
+  submission.request = std::make_unique<v1::ExecuteRequest>();
+  submission.request->set_app(app);
+  submission.request->set_action("act");
+  submission.listener = &caller;
+  return submission;
+}
+
 // Moves the clock from timer to timer, as a loop would.
 class FakeTime {
  public:

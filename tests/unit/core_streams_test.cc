@@ -24,13 +24,9 @@ class StreamTest : public ::testing::Test, protected Dispatcher::Events {
   }
 
   CallNumber Submit(bool stream = true, uint32_t credits = 3) {
-    Submission submission;
-    submission.request = std::make_unique<v1::ExecuteRequest>();
-    submission.request->set_app("a");
-    submission.request->set_action("act");
+    Submission submission = MakeSubmission(caller_);
     submission.stream = stream;
     submission.credits = credits;
-    submission.listener = &caller_;
     return dispatcher_.Submit(std::move(submission)).call;
   }
   void AddWorker() { dispatcher_.AddWorker(1, 1, {"a"}, &worker_); }

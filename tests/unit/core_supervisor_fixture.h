@@ -121,13 +121,8 @@ class SupervisorTest : public ::testing::Test, protected Dispatcher::Events, pro
     }
     return {};
   }
-  Admission Submit(FakeCaller& caller, std::string app = "a") {
-    Submission submission;
-    submission.request = std::make_unique<v1::ExecuteRequest>();
-    submission.request->set_app(std::move(app));
-    submission.request->set_action("act");
-    submission.listener = &caller;
-    return dispatcher_.Submit(std::move(submission));
+  Admission Submit(FakeCaller& caller, const std::string& app = "a") {
+    return dispatcher_.Submit(MakeSubmission(caller, app));
   }
   void Done(WorkerId worker, CallNumber call) {
     v1::CallDone done;
