@@ -12,6 +12,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/functional/function_ref.h"
@@ -109,7 +110,7 @@ class Link final : public FrameSink {
   Tag written_ = [this](bool ok) { OnWritten(ok); };
   Tag finish_ = [this](bool) { OnFinished(); };
   Tag interrupted_ = [](bool) {};
-  grpc::Alarm interrupt_;
+  std::optional<grpc::Alarm> interrupt_;  // made by Listen, which starts gRPC
 
   std::unique_ptr<Attachment> arbiter_;  // written once, in Poll, before attached_
 
