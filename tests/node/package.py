@@ -43,7 +43,9 @@ def mirror(place: pathlib.Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source / path, target)
     link(place / "proto", ROOT / "proto")
-    link(place / "node_modules" / "dirty-client", place / "client" / "node")
+    package = place / "client" / "node"
+    link(place / "node_modules" / "dirty-client", package)
+    link(place / "node_modules" / "@grpc", package / "node_modules" / "@grpc")
 
 
 def link(path: pathlib.Path, target: pathlib.Path) -> None:

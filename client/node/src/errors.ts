@@ -39,45 +39,35 @@ export interface ErrorDetails {
 /** Anything that went wrong with a call. Times are milliseconds; what does not apply is undefined. */
 export class DirtyError extends Error {
   /** Why, for programs. */
-  readonly reason: Reason;
+  declare readonly reason: Reason;
   /** The app that was called, as it was called. */
-  readonly app: string | undefined;
+  declare readonly app?: string;
   /** The action that was called. */
-  readonly action: string | undefined;
+  declare readonly action?: string;
   /** dirtyd's id of the call, as in its logs. */
-  readonly callId: string | undefined;
+  declare readonly callId?: string;
   /** The worker that ran the call. */
-  readonly workerId: number | undefined;
+  declare readonly workerId?: number;
   /** APP_ERROR: the name of the exception's class in the app, such as `ValueError`. */
-  readonly exceptionType: string | undefined;
+  declare readonly exceptionType?: string;
   /** APP_ERROR: the app's own stack, as text. */
-  readonly traceback: string | undefined;
+  declare readonly traceback?: string;
   /** QUEUE_FULL: after how many milliseconds another attempt is likely to find a place. */
-  readonly retryDelay: number | undefined;
+  declare readonly retryDelay?: number;
   /** TIMEOUT, QUEUE_TIMEOUT: the limit that was overrun, in milliseconds. */
-  readonly timeout: number | undefined;
+  declare readonly timeout?: number;
   /** WORKER_LOST: the exit code of the worker, if it exited by itself. */
-  readonly exitCode: number | undefined;
+  declare readonly exitCode?: number;
   /** WORKER_LOST: what killed the worker, such as `SIGKILL`. */
-  readonly signal: string | undefined;
+  declare readonly signal?: string;
   /** WORKER_LOST: the last lines of its standard error, the oldest first. */
-  readonly stderrTail: readonly string[] | undefined;
+  declare readonly stderrTail?: readonly string[];
 
   constructor(message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.name = new.target.name;
-    this.reason = details.reason ?? "UNKNOWN";
-    this.app = details.app;
-    this.action = details.action;
-    this.callId = details.callId;
-    this.workerId = details.workerId;
-    this.exceptionType = details.exceptionType;
-    this.traceback = details.traceback;
-    this.retryDelay = details.retryDelay;
-    this.timeout = details.timeout;
-    this.exitCode = details.exitCode;
-    this.signal = details.signal;
-    this.stderrTail = details.stderrTail;
+    const { cause: _, ...rest } = details;
+    Object.assign(this, { reason: "UNKNOWN" }, rest);
   }
 }
 
