@@ -174,8 +174,10 @@ class Stream {
 // The client of one socket, for all threads and loops of the process.
 class Client {
  public:
-  Client(std::string socket, double connect_timeout)
-      : client_({.socket = std::move(socket), .connect_timeout = nanoseconds(std::llround(connect_timeout * 1e9))}) {
+  Client(std::string socket, double connect_timeout, bool unary)
+      : client_({.socket = std::move(socket),
+                 .connect_timeout = nanoseconds(std::llround(connect_timeout * 1e9)),
+                 .transport = unary ? client::Options::Transport::kUnary : client::Options::Transport::kAuto}) {
     py::gil_scoped_release without_gil;
     guard_ = std::make_unique<ForkGuard>(client_);
   }
@@ -259,7 +261,7 @@ void BindClient(py::module_& module) {
       .def("ready", &Stream::Ready, "inbox"_a, "key"_a)
       .def("cancel", &Stream::Cancel);
   py::class_<Client>(module, "Client")
-      .def(py::init<std::string, double>(), "socket"_a = "", "connect_timeout"_a = 5.0)
+      .def(py::init<std::string, double, bool>(), "socket"_a = "", "connect_timeout"_a = 5.0, "unary"_a = false)
       .def("execute", &Client::Execute, "app"_a, "action"_a, "args"_a, "kwargs"_a, "timeout"_a)
       .def("start", &Client::Start, "inbox"_a, "key"_a, "app"_a, "action"_a, "args"_a, "kwargs"_a, "timeout"_a)
       .def("stream", &Client::Open, "app"_a, "action"_a, "args"_a, "kwargs"_a, "timeout"_a);

@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
 from . import _extension, _gevent, _loops
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import _dirty
 
 Socket = Union[str, "os.PathLike[str]", None]
+Transport = Literal["auto", "unary"]
 
 # One connection for each socket, whoever asks. The key: the argument, and what else tells where to look.
 _natives: dict[tuple[Optional[str], ...], _dirty.Client] = {}
@@ -25,7 +26,7 @@ _by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_dirty.Clien
 _by_loop = weakref.WeakKeyDictionary()
 
 
-def get_dirty_client(socket: Socket = None) -> DirtyClient:
+def get_dirty_client(socket: Socket = None, *, transport: Transport = "auto") -> DirtyClient:
     """This thread's client.
 
     Nothing is connected before the first call, and one connection serves all threads and event loops of the process.
@@ -33,25 +34,29 @@ def get_dirty_client(socket: Socket = None) -> DirtyClient:
     Args:
         socket: dirtyd's client socket. None: `$DIRTY_SOCKET`, then `/run/dirty/dirty.sock` and
             `$XDG_RUNTIME_DIR/dirty/dirty.sock`; the first that answers.
+        transport: How calls travel, which changes their speed and nothing else. `auto`: many on one stream, where
+            dirtyd has that; `unary`: each as an RPC of its own.
     """
-    native = _native(socket)
+    native = _native(socket, transport)
     clients: dict[_dirty.Client, DirtyClient] = vars(_threads).setdefault("clients", {})
     return clients.get(native) or clients.setdefault(native, DirtyClient(native))
 
 
-async def get_dirty_client_async(socket: Socket = None) -> DirtyClient:
-    """The running event loop's client. Waits for nothing; `socket` as for `get_dirty_client`."""
-    native = _native(socket)
+async def get_dirty_client_async(socket: Socket = None, *, transport: Transport = "auto") -> DirtyClient:
+    """The running event loop's client. Waits for nothing; arguments as for `get_dirty_client`."""
+    native = _native(socket, transport)
     clients = _by_loop.setdefault(asyncio.get_running_loop(), {})
     return clients.get(native) or clients.setdefault(native, DirtyClient(native))
 
 
-def _native(socket: Socket) -> _dirty.Client:
+def _native(socket: Socket, transport: Transport) -> _dirty.Client:
+    if transport not in ("auto", "unary"):
+        raise ValueError(f"transport is {transport!r}, not 'auto' or 'unary'")
     path = None if socket is None else os.fspath(socket)
-    key = (path, os.environ.get("DIRTY_SOCKET"), os.environ.get("XDG_RUNTIME_DIR"))
+    key = (path, transport, os.environ.get("DIRTY_SOCKET"), os.environ.get("XDG_RUNTIME_DIR"))
     native = _natives.get(key)
     if native is None:  # no lock: a fork could take it along
-        native = _natives.setdefault(key, _extension.load().Client(path or ""))
+        native = _natives.setdefault(key, _extension.load().Client(path or "", unary=transport == "unary"))
     return native
 
 

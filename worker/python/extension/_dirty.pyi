@@ -49,10 +49,10 @@ class Stream:
 class Client:
     """The connection to one socket (empty: where the C++ client looks), for all threads. Survives forks.
 
-    `args` and `kwargs` are those of the action; `timeout` is in seconds.
+    `args` and `kwargs` are those of the action; `timeout` is in seconds. `unary`: each call is an RPC of its own.
     """
 
-    def __init__(self, socket: str = "", connect_timeout: float = 5.0) -> None: ...
+    def __init__(self, socket: str = "", connect_timeout: float = 5.0, unary: bool = False) -> None: ...
     def execute(
         self, app: str, action: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Optional[float]
     ) -> Any:
