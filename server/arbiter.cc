@@ -59,6 +59,7 @@ void Arbiter::Shutdown(bool immediate, absl::string_view why) {
     immediate = true;
   }
   if (immediate) {
+    ends_at_once_ = true;
     timers_.Cancel(grace_timer_);
     shutdown_ = ShutdownPhase::kStopping;
     dispatcher_.CloseAdmission();

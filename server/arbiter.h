@@ -89,6 +89,8 @@ class Arbiter final : private Dispatcher::Events, private Supervisor::Events {
   // Graceful: new calls are refused, the others have `graceful_timeout`. Immediate: they end now. A second one, of
   // either kind, is immediate. `why` is for the log.
   void Shutdown(bool immediate, absl::string_view why);
+  // Nothing is waited for any more.
+  bool ends_at_once() const { return ends_at_once_; }
   bool shutting_down() const { return shutdown_ != ShutdownPhase::kNone; }
   bool reloading() const { return reloading_; }
 
@@ -158,6 +160,7 @@ class Arbiter final : private Dispatcher::Events, private Supervisor::Events {
   };
   absl::flat_hash_map<std::string, Refusals> refusals_;  // by reason, and by app if it is configured
   ShutdownPhase shutdown_ = ShutdownPhase::kNone;
+  bool ends_at_once_ = false;
   TimerQueue::TimerId grace_timer_ = 0;
   Dispatcher dispatcher_;
   Supervisor supervisor_;

@@ -40,6 +40,9 @@
 #include "server/rpc/execute.h"
 #include "server/rpc/health.h"
 #include "server/rpc/listener.h"
+#include "server/rpc/network.h"
+#include "server/rpc/network_drain.h"
+#include "server/rpc/network_files.h"
 #include "server/rpc/passed_sockets.h"
 #include "server/rpc/reflection.h"
 #include "server/rpc/runtime_dir.h"
@@ -128,11 +131,18 @@ void WarnOfUnbuilt(const Settings& settings, Logger& log) {
   if (!settings.metrics.empty()) log.Warning("metrics: not built in this version of dirtyd, ignored");
 }
 
+void UseFiles(NetworkAccess& network, NetworkFiles files, Logger& log) {
+  for (const std::string& warning : files.warnings) log.Warning(warning);
+  network.Use(std::move(files));
+}
+
 // Reads the configuration again: on a thread of its own, for the loop does not wait for a disk.
 class ConfigReader {
  public:
-  ConfigReader(const CommandLine& command_line, const ConfigContext& context, Poster& poster)
-      : command_line_(command_line), context_(context), poster_(poster) {}
+  // `network`: null if there is none; the files of one that stands are read, and used, too.
+  ConfigReader(const CommandLine& command_line, const ConfigContext& context, NetworkAccess* network, Logger& log,
+               Poster& poster)
+      : command_line_(command_line), context_(context), network_(network), log_(log), poster_(poster) {}
   ~ConfigReader() { Join(); }
 
   // On the loop, one at a time.
@@ -140,8 +150,13 @@ class ConfigReader {
     Join();
     thread_ = std::thread([this, done = std::move(done)] {
       absl::StatusOr<LoadedConfig> loaded = LoadConfig(command_line_, context_);
-      poster_.Post([done, loaded = std::move(loaded)] {
-        done(loaded.ok() ? absl::StatusOr<Settings>(loaded->settings) : loaded.status());
+      absl::StatusOr<NetworkFiles> files = NetworkFiles();
+      if (network_ != nullptr) files = ReadNetworkFiles(network_->settings());
+      poster_.Post([this, done, loaded = std::move(loaded), files = std::move(files)]() mutable {
+        if (!loaded.ok()) return done(loaded.status());
+        if (!files.ok()) return done(files.status());
+        if (network_ != nullptr) UseFiles(*network_, *std::move(files), log_);
+        done(std::move(loaded->settings));
       });
     });
   }
@@ -153,6 +168,8 @@ class ConfigReader {
  private:
   const CommandLine& command_line_;
   const ConfigContext& context_;
+  NetworkAccess* const network_;
+  Logger& log_;
   Poster& poster_;
   std::thread thread_;
 };
@@ -246,6 +263,14 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   }
   builder.AddChannelArgument("grpc.enable_channelz", 0);
   builder.AddChannelArgument("grpc.http2.bdp_probe", 0);
+  std::unique_ptr<NetworkAccess> network;
+  if (settings.network.enabled()) {
+    absl::StatusOr<NetworkFiles> files = ReadNetworkFiles(settings.network);
+    if (!files.ok()) return Fail(kExitCannotStart, files.status().message());
+    network = std::make_unique<NetworkAccess>(settings.network, NetworkFiles());
+    UseFiles(*network, *std::move(files), log);
+    NetworkAccess::Configure(builder);
+  }
   Listener listener(watcher, clock, log);
   Listener::ClientSocket client_socket{.path = settings.socket, .mode = settings.socket_mode, .group = *group};
   listener.SetAllowed(settings.allow_uids, settings.allow_gids);
@@ -253,6 +278,13 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
        {listener.AddClientSocket(client_socket, builder, std::move(passed->client)),
         listener.AddAdminSocket(settings.admin_socket, builder, std::move(passed->admin))}) {
     if (!status.ok()) return Fail(kExitCannotStart, status.message());
+  }
+  std::string network_address;  // with the port that it got
+  if (network != nullptr) {
+    absl::StatusOr<TcpSocket> socket = ListenTcp(settings.network.address);
+    if (!socket.ok()) return Fail(kExitCannotStart, socket.status().message());
+    network_address = socket->address;
+    listener.AddNetworkSocket(*std::move(socket), network->MakeCredentials(), builder);
   }
 
   Loop loop(builder.AddCompletionQueue(), clock);
@@ -310,7 +342,8 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   Heap heap(loop.timers());
   std::mt19937_64 random(std::random_device{}());
   std::function<void()> on_changed;
-  ConfigReader reader(command_line, context, loop);
+  ConfigReader reader(command_line, context, network.get(), log, loop);
+  NetworkDrain drain(loop.timers(), [&listener] { return listener.network_count(); });
   bool only_hooks_left = false;
   Arbiter arbiter({.timers = loop.timers(), .launcher = launcher, .links = links, .hooks = hooks, .log = log},
                   {
@@ -325,7 +358,10 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
                       .on_stopped =
                           [&] {
                             only_hooks_left = true;
-                            hooks.WhenIdle([&loop] { loop.Quit(); });
+                            hooks.WhenIdle([&] {
+                              drain.Begin(arbiter.ends_at_once() ? absl::ZeroDuration() : current.graceful_timeout);
+                              drain.WhenOver([&loop] { loop.Quit(); });
+                            });
                           },
                       .read_settings =
                           [&](auto done) {
@@ -370,6 +406,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
     health.Changed();
     notifier.Status(arbiter.Title());
     if (arbiter.shutting_down()) {
+      drain.Begin(arbiter.ends_at_once() ? absl::ZeroDuration() : current.graceful_timeout);
       if (!std::exchange(told_stopping, true)) notifier.Stopping();
     } else if (std::exchange(told_reloading, arbiter.reloading()) != arbiter.reloading()) {
       arbiter.reloading() ? notifier.Reloading() : notifier.ReloadDone();
@@ -403,6 +440,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   log.Info(absl::StrCat("dirtyd ", DIRTY_VERSION, ", pid ", getpid(), ", configuration ",
                         command_line.config_file.empty() ? "from the command line" : command_line.config_file));
   log.Info(absl::StrCat("clients: ", settings.socket, ", operators: ", settings.admin_socket));
+  if (network != nullptr) log.Info(absl::StrCat("network: ", network_address, ", ", network->Describe()));
   WarnOfUnbuilt(settings, log);
   health.Start(loop);
   reflection.Start(loop);

@@ -11,6 +11,7 @@ namespace dirty {
 namespace {
 
 std::string Spell(const std::string& value) { return value.empty() ? "\"\"" : value; }
+std::string Spell(bool value) { return value ? "true" : "false"; }
 std::string Spell(uint64_t value) { return value == UINT64_MAX ? "0" : absl::StrCat(value); }
 std::string Spell(uint32_t value) { return value == UINT32_MAX ? "0" : absl::StrCat(value); }
 
@@ -118,6 +119,12 @@ Changes Compare(const Settings& running, const Settings& read) {
   keep("max_memory_in_flight", running.max_memory_in_flight, next.max_memory_in_flight);
   keep("max_json_depth", running.max_json_depth, next.max_json_depth);
   keep("metrics", running.metrics, next.metrics);
+  keep("network.address", running.network.address, next.network.address);
+  keep("network.certificate", running.network.certificate, next.network.certificate);
+  keep("network.key", running.network.key, next.network.key);
+  keep("network.client_ca", running.network.client_ca, next.network.client_ca);
+  keep("network.token_file", running.network.token_file, next.network.token_file);
+  keep("network.insecure", running.network.insecure, next.network.insecure);
   if (!running.pools.empty() && !next.pools.empty()) {
     // The same in every pool.
     std::string user = next.pools[0].user, group = next.pools[0].group;

@@ -59,6 +59,12 @@ constexpr KeyHelp kHelps[] = {
     {"log_file", "PATH", "-", "\"-\": standard error"},
     {"hook_timeout", "DURATION", "10s", "time for a hook"},
     {"metrics", "ADDRESS", "", "HOST:PORT or unix:PATH; nowhere"},
+    {"network.address", "ADDRESS", "", "HOST:PORT for clients on other machines; none"},
+    {"network.certificate", "FILE", "", "certificate chain of this server, PEM"},
+    {"network.key", "FILE", "", "private key of the certificate, PEM"},
+    {"network.client_ca", "FILE", "", "authorities of the clients' certificates, PEM; clients need none"},
+    {"network.token_file", "FILE", "", "tokens of clients, one a line; clients need none"},
+    {"network.insecure", "BOOL", "", "true: not encrypted, also on an address that is not loopback"},
 };
 
 bool IsInlined(const FieldDescriptor& field) {

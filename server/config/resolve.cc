@@ -144,6 +144,9 @@ Settings Resolve(const v1::Config& config, absl::string_view apps_folder) {
   out.log_file = config.log_file();
   out.hook_timeout = Limit(config.hook_timeout());
   out.metrics = config.metrics();
+  const v1::NetworkListener& network = config.network();
+  out.network = {network.address(),   network.certificate(), network.key(),
+                 network.client_ca(), network.token_file(),  network.insecure()};
   out.hooks.on_dirty_starting = ResolveHook(config.hooks().on_dirty_starting());
   out.hooks.dirty_post_fork = ResolveHook(config.hooks().dirty_post_fork());
   out.hooks.dirty_worker_init = ResolveHook(config.hooks().dirty_worker_init());

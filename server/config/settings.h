@@ -106,6 +106,19 @@ struct RestartSettings {
   bool operator==(const RestartSettings&) const = default;
 };
 
+// A TCP listener for clients.
+struct NetworkSettings {
+  std::string address;      // "HOST:PORT", "[HOST]:PORT"; empty: none
+  std::string certificate;  // files, absolute; empty: none. With `key`
+  std::string key;
+  std::string client_ca;
+  std::string token_file;
+  bool insecure = false;  // unencrypted beyond loopback
+
+  bool enabled() const { return !address.empty(); }
+  bool operator==(const NetworkSettings&) const = default;
+};
+
 struct Settings {
   std::string runtime_dir;
   std::string socket;
@@ -127,6 +140,7 @@ struct Settings {
   std::string log_file;         // "-": standard error
   absl::Duration hook_timeout;  // InfiniteDuration: none
   std::string metrics;          // "HOST:PORT", "unix:/PATH"; empty: nowhere
+  NetworkSettings network;
   HooksSettings hooks;
   std::vector<PoolSettings> pools;  // at least one; "default" first if there is one
 

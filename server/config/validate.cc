@@ -33,10 +33,25 @@ bool IsName(absl::string_view text) {
   });
 }
 
-bool IsPort(absl::string_view text) {
+bool IsPort(absl::string_view text, int least) {
   int port;
   return std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; }) &&
-         absl::SimpleAtoi(text, &port) && port >= 1 && port <= 65535;
+         absl::SimpleAtoi(text, &port) && port >= least && port <= 65535;
+}
+
+bool IsHostAndPort(absl::string_view address, int least_port) {
+  size_t colon = address.rfind(':');
+  if (colon == absl::string_view::npos || !IsPort(address.substr(colon + 1), least_port)) return false;
+  absl::string_view host = address.substr(0, colon);
+  bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+  return bracketed || IsName(host);
+}
+
+// Of a HOST:PORT: whether only this machine can reach it.
+bool IsLoopback(absl::string_view address) {
+  absl::string_view host = address.substr(0, address.rfind(':'));
+  bool number = host.find_first_not_of("0123456789.") == absl::string_view::npos;
+  return host == "localhost" || host == "[::1]" || (number && absl::StartsWith(host, "127."));
 }
 
 // Why `app` cannot be what a worker of `runtime` loads; empty: it can.
@@ -140,6 +155,7 @@ class Validator {
       Fault("restart.max_backoff", "is shorter than restart.initial_backoff");
     }
     CheckMetrics(config_.metrics());
+    if (config_.has_network()) CheckNetwork(config_.network());
   }
 
   void CheckMetrics(absl::string_view address) {
@@ -151,15 +167,32 @@ class Validator {
       }
       return;
     }
-    size_t colon = address.rfind(':');
-    bool good = colon != absl::string_view::npos && colon > 0 && IsPort(address.substr(colon + 1));
-    if (good) {
-      absl::string_view host = address.substr(0, colon);
-      bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
-      good = bracketed || IsName(host);
-    }
-    if (!good) {
+    if (!IsHostAndPort(address, /*least_port=*/1)) {
       Fault("metrics", absl::StrCat(Quoted(config_.metrics()), " is not an address; use HOST:PORT or unix:PATH"));
+    }
+  }
+
+  void CheckNetwork(const v1::NetworkListener& network) {
+    if (diagnostics_.Has("network")) return;
+    if (network.address().empty()) {
+      if (!diagnostics_.Has("network.address")) Fault("network", "needs address: HOST:PORT");
+      return;
+    }
+    if (!IsHostAndPort(network.address(), /*least_port=*/0)) {
+      return Fault("network.address", absl::StrCat(Quoted(network.address()), " is not an address; use HOST:PORT"));
+    }
+    if (network.has_certificate() != network.has_key()) {
+      return Fault("network", network.has_key() ? "key needs certificate" : "certificate needs key");
+    }
+    if (network.has_certificate()) {
+      if (network.insecure()) Fault("network.insecure", "contradicts certificate; leave one of them out");
+      return;
+    }
+    if (network.has_client_ca()) return Fault("network.client_ca", "needs certificate and key");
+    if (!network.insecure() && !IsLoopback(network.address())) {
+      Fault("network.address", absl::StrCat(network.address(),
+                                            " is not loopback, and without certificate and key nothing is encrypted; "
+                                            "give both, or insecure: true"));
     }
   }
 

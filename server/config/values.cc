@@ -92,6 +92,10 @@ constexpr PathField kPathFields[] = {
     {"dirty.v1.Config.admin_socket", PathRule::kPath},
     {"dirty.v1.Config.log_file", PathRule::kLog},
     {"dirty.v1.Config.metrics", PathRule::kAddress},
+    {"dirty.v1.NetworkListener.certificate", PathRule::kPath},
+    {"dirty.v1.NetworkListener.key", PathRule::kPath},
+    {"dirty.v1.NetworkListener.client_ca", PathRule::kPath},
+    {"dirty.v1.NetworkListener.token_file", PathRule::kPath},
     {"dirty.v1.WorkerSettings.pythonpath", PathRule::kPath},
     {"dirty.v1.WorkerSettings.library_path", PathRule::kPath},
     {"dirty.v1.WorkerSettings.chdir", PathRule::kPath},
@@ -312,6 +316,10 @@ absl::Status SetScalar(Message& message, const FieldDescriptor& field, absl::str
       }
       return absl::OkStatus();
     }
+    case FieldDescriptor::CPPTYPE_BOOL:
+      if (text != "true" && text != "false") return Wrong(text, "is neither true nor false");
+      reflection.SetBool(&message, &field, text == "true");
+      return absl::OkStatus();
     case FieldDescriptor::CPPTYPE_INT32: {
       auto value = ParseNumber(text, std::numeric_limits<int32_t>::min(), std::numeric_limits<int32_t>::max());
       if (!value.ok()) return value.status();
@@ -390,6 +398,8 @@ std::string FormatScalar(const Message& message, const FieldDescriptor& field, i
       return absl::StrCat(reflection.GetInt32(message, &field));
     case FieldDescriptor::CPPTYPE_INT64:
       return absl::StrCat(reflection.GetInt64(message, &field));
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return reflection.GetBool(message, &field) ? "true" : "false";
     case FieldDescriptor::CPPTYPE_UINT64:
       return SpellSize(reflection.GetUInt64(message, &field));
     case FieldDescriptor::CPPTYPE_ENUM:
@@ -409,6 +419,8 @@ std::string Expected(const FieldDescriptor& field) {
       return "a text";
     case FieldDescriptor::CPPTYPE_UINT64:
       return "a size such as 64MiB";
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return "true or false";
     case FieldDescriptor::CPPTYPE_ENUM:
       return absl::StrCat("one of ", absl::StrJoin(Spellings(*field.enum_type()), ", "));
     case FieldDescriptor::CPPTYPE_MESSAGE:

@@ -4,6 +4,7 @@
 #include <grpcpp/security/auth_context.h>
 #include <grpcpp/security/server_credentials.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -28,14 +29,18 @@ using grpc::experimental::ExternalConnectionAcceptor;
 // What one wake-up accepts before the watcher turns to others.
 constexpr int kAcceptBatch = 64;
 constexpr int kBacklog = 4096;
+constexpr int kDescriptorsPerConnection = 2;
 constexpr int kRefusalLinesPerSecond = 10;
+// From the network: a TLS handshake takes up to a millisecond of the loop.
+constexpr int kNetworkBatch = 32;
+constexpr absl::Duration kNetworkInterval = absl::Milliseconds(100);  // the watcher's pause
 
 }  // namespace
 
 // One listening socket. Immutable once it is watched.
 struct Listener::Socket {
-  std::string path;
-  bool admin = false;
+  std::string path;  // of the network: its address
+  Kind kind = Kind::kClient;
   std::unique_ptr<ExternalConnectionAcceptor> acceptor;
   dev_t device = 0;  // of the path, to tell it from another's; of a passed one 0: never ours to remove
   ino_t inode = 0;
@@ -51,6 +56,7 @@ class Listener::Connections {
   // Accepts what waits at a listening descriptor. On the watcher's thread.
   static Watcher::Next Accept(const std::shared_ptr<Connections>& self, const Socket& socket, int listening) {
     for (int i = 0; i < kAcceptBatch; ++i) {
+      if (socket.kind == Kind::kNetwork && !self->NetworkMayGoOn()) return Watcher::Next::kPause;
       UniqueFd fd(accept4(listening, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
       if (!fd.ok()) {
         if (errno == EAGAIN) {
@@ -59,6 +65,10 @@ class Listener::Connections {
         }
         if (errno == EINTR || errno == ECONNABORTED) continue;
         return self->Pause(socket, errno);
+      }
+      if (socket.kind == Kind::kNetwork) {
+        ++self->network_accepted_;
+        SetTcpOptions(fd.get());
       }
       if (!self->Admit(socket, fd.get())) continue;
       UniqueFd kept(fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
@@ -73,6 +83,8 @@ class Listener::Connections {
     uids_ = std::move(uids);
     gids_ = std::move(gids);
   }
+
+  void SetNetworkLimit(size_t connections) { network_limit_ = connections; }
 
   // When it returns, nothing is handed to gRPC any more.
   void Stop() {
@@ -96,6 +108,11 @@ class Listener::Connections {
     return kept_.size();
   }
 
+  size_t network_count() {
+    MutexLock lock(&mutex_);
+    return network_;
+  }
+
  private:
   // Gives the connection to gRPC, unless Stop came.
   static void HandOver(const std::shared_ptr<Connections>& self, const Socket& socket, UniqueFd fd, UniqueFd kept) {
@@ -104,12 +121,14 @@ class Listener::Connections {
       if (self->stopped_) return;
       ++self->handing_over_;
       self->kept_.insert(kept.get());
+      if (socket.kind == Kind::kNetwork) ++self->network_;
     }
     // gRPC shuts a connection down before it closes it, which is a hang-up here too. Kept descriptors leave the set
     // before they are closed, so that no number in it is ever another's.
-    self->watcher_.Watch(std::move(kept), EPOLLRDHUP, [self](int gone, uint32_t) {
+    self->watcher_.Watch(std::move(kept), EPOLLRDHUP, [self, kind = socket.kind](int gone, uint32_t) {
       MutexLock lock(&self->mutex_);
       self->kept_.erase(gone);
+      if (kind == Kind::kNetwork) --self->network_;
       return Watcher::Next::kClose;
     });
     ExternalConnectionAcceptor::NewConnectionParameters connection;
@@ -119,15 +138,43 @@ class Listener::Connections {
     if (--self->handing_over_ == 0) self->idle_.NotifyAll();
   }
 
+  // Whether another connection of the network may be accepted now.
+  bool NetworkMayGoOn() {
+    absl::Time now = clock_.Now();
+    if (now - network_since_ >= kNetworkInterval) {
+      network_since_ = now;
+      network_accepted_ = 0;
+    }
+    return network_accepted_ < kNetworkBatch;
+  }
+
   // Whether the peer may connect; if not, says so.
   bool Admit(const Socket& socket, int fd) {
+    if (socket.kind == Kind::kNetwork) {
+      if (network_count() < network_limit_) return true;
+      LogRefusal(
+          "connection refused: the network has half of all descriptors; raise the limit of open files (ulimit "
+          "-n, LimitNOFILE), or have fewer clients",
+          {{"address", socket.path}, {"peer", TcpPeer(fd)}, {"connections", absl::StrCat(network_limit_)}});
+      return false;
+    }
     ucred peer = {};
     socklen_t size = sizeof peer;
     DIRTY_CHECK(getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0, "SO_PEERCRED of ", socket.path);
+    bool admin = socket.kind == Kind::kAdmin;
+    if (admin ? peer.uid == 0 || peer.uid == own_uid_ : Allowed(peer)) return true;
+    LogRefusal("connection refused: this user may not connect", {{"socket", socket.path},
+                                                                 {"pid", absl::StrCat(peer.pid)},
+                                                                 {"uid", absl::StrCat(peer.uid)},
+                                                                 {"gid", absl::StrCat(peer.gid)}});
+    return false;
+  }
+
+  // At most so many lines in a second.
+  void LogRefusal(absl::string_view message, std::initializer_list<LogField> fields) {
     int64_t unlogged;
     {
       MutexLock lock(&mutex_);
-      if (socket.admin ? peer.uid == 0 || peer.uid == own_uid_ : Allowed(peer)) return true;
       absl::Time now = clock_.Now();
       if (now - second_ >= absl::Seconds(1)) {
         second_ = now;
@@ -135,19 +182,16 @@ class Listener::Connections {
       }
       if (++refusals_ > kRefusalLinesPerSecond) {
         ++unlogged_;
-        return false;
+        return;
       }
       unlogged = std::exchange(unlogged_, 0);
     }
     if (unlogged > 0) LogUnlogged(unlogged);
-    log_.Warning("connection refused: this user may not connect", {{"socket", socket.path},
-                                                                   {"pid", absl::StrCat(peer.pid)},
-                                                                   {"uid", absl::StrCat(peer.uid)},
-                                                                   {"gid", absl::StrCat(peer.gid)}});
-    return false;
+    log_.Warning(message, fields);
   }
 
-  bool Allowed(const ucred& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  bool Allowed(const ucred& peer) {
+    MutexLock lock(&mutex_);
     return (uids_.empty() && gids_.empty()) || std::count(uids_.begin(), uids_.end(), peer.uid) > 0 ||
            std::count(gids_.begin(), gids_.end(), peer.gid) > 0;
   }
@@ -169,12 +213,17 @@ class Listener::Connections {
   const Clock& clock_;
   Logger& log_;
   const uid_t own_uid_ = geteuid();
-  bool starved_ = false;  // of the watcher's thread
+  size_t network_limit_ = 0;  // before connections come
+  // Of the watcher's thread:
+  bool starved_ = false;
+  absl::Time network_since_ = absl::InfinitePast();  // that network_accepted_ counts
+  int network_accepted_ = 0;
   Mutex mutex_;
   Condition idle_;  // handing_over_ became 0
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   int handing_over_ ABSL_GUARDED_BY(mutex_) = 0;  // connections that gRPC is being given
   absl::flat_hash_set<int> kept_ ABSL_GUARDED_BY(mutex_);
+  size_t network_ ABSL_GUARDED_BY(mutex_) = 0;  // of kept_
   std::vector<uid_t> uids_ ABSL_GUARDED_BY(mutex_);
   std::vector<gid_t> gids_ ABSL_GUARDED_BY(mutex_);
   absl::Time second_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();  // that refusals_ counts
@@ -188,17 +237,17 @@ Listener::Listener(Watcher& watcher, const Clock& clock, Logger& log)
 Listener::~Listener() { StopAccepting(); }
 
 absl::Status Listener::AddClientSocket(const ClientSocket& socket, grpc::ServerBuilder& builder, UniqueFd passed) {
-  return Add(socket, /*admin=*/false, builder, std::move(passed));
+  return Add(socket, Kind::kClient, builder, std::move(passed));
 }
 
 absl::Status Listener::AddAdminSocket(const std::string& path, grpc::ServerBuilder& builder, UniqueFd passed) {
-  return Add({.path = path, .mode = 0600, .group = std::nullopt}, /*admin=*/true, builder, std::move(passed));
+  return Add({.path = path, .mode = 0600, .group = std::nullopt}, Kind::kAdmin, builder, std::move(passed));
 }
 
-absl::Status Listener::Add(const ClientSocket& options, bool admin, grpc::ServerBuilder& builder, UniqueFd passed) {
+absl::Status Listener::Add(const ClientSocket& options, Kind kind, grpc::ServerBuilder& builder, UniqueFd passed) {
   auto socket = std::make_shared<Socket>();
   socket->path = options.path;
-  socket->admin = admin;
+  socket->kind = kind;
   if (passed.ok()) {
     socket->fd = std::move(passed);
     sockets_.push_back(socket);
@@ -207,8 +256,22 @@ absl::Status Listener::Add(const ClientSocket& options, bool admin, grpc::Server
   }
   socket->acceptor = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
-      admin ? grpc::experimental::LocalServerCredentials(UDS) : grpc::InsecureServerCredentials());
+      kind == Kind::kAdmin ? grpc::experimental::LocalServerCredentials(UDS) : grpc::InsecureServerCredentials());
   return absl::OkStatus();
+}
+
+void Listener::AddNetworkSocket(TcpSocket listening, const std::shared_ptr<grpc::ServerCredentials>& credentials,
+                                grpc::ServerBuilder& builder) {
+  rlimit limit;
+  DIRTY_CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0, "RLIMIT_NOFILE");
+  connections_->SetNetworkLimit(std::max<size_t>(1, limit.rlim_cur / (2 * kDescriptorsPerConnection)));
+  auto socket = std::make_shared<Socket>();
+  socket->path = std::move(listening.address);
+  socket->kind = Kind::kNetwork;
+  socket->fd = std::move(listening.fd);
+  socket->acceptor = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials);
+  sockets_.push_back(std::move(socket));
 }
 
 absl::Status Listener::Bind(const ClientSocket& options, const std::shared_ptr<Socket>& socket) {
@@ -255,7 +318,8 @@ void Listener::StopAccepting() {
   connections_->Stop();
   for (const auto& socket : sockets_) {
     struct stat entry;
-    if (lstat(socket->path.c_str(), &entry) == 0 && entry.st_dev == socket->device && entry.st_ino == socket->inode) {
+    if (socket->kind != Kind::kNetwork && lstat(socket->path.c_str(), &entry) == 0 && entry.st_dev == socket->device &&
+        entry.st_ino == socket->inode) {
       unlink(socket->path.c_str());
     }
     if (socket->id != 0) watcher_.Forget(socket->id);
@@ -266,6 +330,7 @@ void Listener::StopAccepting() {
 void Listener::ShutdownConnections() { connections_->ShutdownAll(); }
 
 size_t Listener::count() const { return connections_->count(); }
+size_t Listener::network_count() const { return connections_->network_count(); }
 
 bool IsAdmin(const grpc::ServerContext& context) {
   for (grpc::string_ref type : context.auth_context()->FindPropertyValues("transport_security_type")) {

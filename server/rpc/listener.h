@@ -1,6 +1,9 @@
 // The listening sockets. We accept connections ourselves, because gRPC tells nobody who is at the other end: peer
 // credentials are checked at accept, then the descriptor goes to gRPC, and from then on a call shows only by which
-// of the two sockets it came (IsAdmin).
+// socket it came (IsAdmin).
+//
+// From the network only so many connections are taken in a second as their handshakes leave time for others, and at
+// most so many at a time that half of the descriptors remain.
 //
 // A duplicate of every accepted descriptor is kept until its peer hangs up or gRPC ends the connection, so that
 // ShutdownConnections can end a connection that a stopped client would hold open, and the server's shutdown with it. A
@@ -23,6 +26,7 @@
 #include "server/loop/timers.h"
 #include "server/loop/watcher.h"
 #include "server/observe/log.h"
+#include "server/rpc/network.h"
 
 namespace dirty {
 
@@ -48,6 +52,11 @@ class Listener {
   // Mode 0600; only our own uid and root may connect, whatever the mode becomes.
   absl::Status AddAdminSocket(const std::string& path, grpc::ServerBuilder& builder, UniqueFd passed = UniqueFd());
 
+  // Has the server take the connections of a TCP socket that listens (ListenTcp), from clients as `credentials` lets
+  // them in. Before the server is built; after the limit of descriptors was raised.
+  void AddNetworkSocket(TcpSocket socket, const std::shared_ptr<grpc::ServerCredentials>& credentials,
+                        grpc::ServerBuilder& builder);
+
   // Who may connect to the client socket: by uid or by primary gid; both empty: whoever its mode lets in. Others are
   // closed and logged, at most ten a second. Connections that stand are left alone. Thread-safe.
   void SetAllowed(std::vector<uid_t> uids, std::vector<gid_t> gids);
@@ -62,14 +71,17 @@ class Listener {
   // Ends every connection, at once and for both sides. After StopAccepting; before the watcher is stopped.
   void ShutdownConnections();
 
-  // Connections that stand. Thread-safe.
+  // Connections that stand; of the network only. Thread-safe.
   size_t count() const;
+  size_t network_count() const;
 
  private:
   struct Socket;
   class Connections;
 
-  absl::Status Add(const ClientSocket& socket, bool admin, grpc::ServerBuilder& builder, UniqueFd passed);
+  enum class Kind { kClient, kAdmin, kNetwork };
+
+  absl::Status Add(const ClientSocket& socket, Kind kind, grpc::ServerBuilder& builder, UniqueFd passed);
   absl::Status Bind(const ClientSocket& options, const std::shared_ptr<Socket>& socket);
 
   Watcher& watcher_;

@@ -44,6 +44,10 @@ const Case kCases[] = {
      "apps: [a:B]\nsocket: /x/y.sock\nsocket_mode: \"0600\"\nuser: www\nthreads: 2\n",
      {"pool default: threads"},
      {"socket: /run/dirty/dirty.sock -> /x/y.sock", "socket_mode: 0660 -> 0600", "user: \"\" -> www"}},
+    {"apps: [a:B]\nnetwork: {address: 'h:1', insecure: true}\n",
+     "apps: [a:B]\nnetwork: {address: 'localhost:1', token_file: /t}\n",
+     {},
+     {"network.address: h:1 -> localhost:1", "network.token_file: \"\" -> /t", "network.insecure: true -> false"}},
 };
 
 TEST(Changes, AreToldByKeyAndWhatNeedsARestartKeepsItsValue) {

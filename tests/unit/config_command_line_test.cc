@@ -132,7 +132,8 @@ std::string Example(const google::protobuf::FieldDescriptor& field) {
   if (field.name() == "socket_mode") return "0600";
   if (field.name() == "log_level") return "debug";
   if (field.name() == "log_format") return "json";
-  if (field.name() == "metrics") return "localhost:99";
+  if (field.name() == "metrics" || field.full_name() == "dirty.v1.NetworkListener.address") return "localhost:99";
+  if (field.cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_BOOL) return "true";
   if (IsDuration(field)) return "29s";
   if (field.cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_STRING) return "/example";
   return "77";
@@ -146,8 +147,8 @@ void ScalarPaths(const google::protobuf::Descriptor& type, const std::string& pr
     if (field.is_repeated()) continue;
     if (field.name() == "limits" || field.name() == "worker") {
       ScalarPaths(*field.message_type(), prefix, out);
-    } else if (field.name() == "restart") {
-      ScalarPaths(*field.message_type(), "restart.", out);
+    } else if (field.name() == "restart" || field.name() == "network") {
+      ScalarPaths(*field.message_type(), field.name() + ".", out);
     } else if (field.name() != "hooks") {
       out[prefix + field.name()] = &field;
     }
@@ -161,6 +162,11 @@ TEST(Flags, ExistForEveryScalarKey) {
   for (const auto& [path, field] : paths) {
     std::string flag = "--" + absl::StrReplaceAll(path, {{".", "-"}, {"_", "-"}});
     TestWorld world = Args({"a:B", flag, Example(*field)});
+    if (absl::StartsWith(path, "network.")) {  // none of them stands alone
+      world.args.push_back("--network_address=localhost:99");
+      if (path == "network.certificate" || path == "network.client_ca") world.args.push_back("--network_key=/example");
+      if (path == "network.key" || path == "network.client_ca") world.args.push_back("--network_certificate=/example");
+    }
     auto loaded = world.Load();
     ASSERT_TRUE(loaded.ok()) << flag << ": " << loaded.status();
     std::string line = absl::StrCat(path.substr(path.find('.') + 1), ": ", Example(*field), "\n");
@@ -202,6 +208,7 @@ TEST(Documentation, ListsEveryKeyWithItsDefault) {
   const std::string& keys = sections["Keys"];
   ExpectDocumented(*v1::Config::descriptor(), keys, "Config");
   ExpectDocumented(*v1::RestartSettings::descriptor(), sections["Restarts"], "RestartSettings");
+  ExpectDocumented(*v1::NetworkListener::descriptor(), sections["Network"], "NetworkListener");
   ExpectDocumented(*v1::Hooks::descriptor(), sections["Hooks"], "Hooks");
   for (const char* key : {"app", "name", "workers", "env"}) {
     EXPECT_THAT(sections["Apps"], HasSubstr(absl::StrCat("\n| `", key, "` |")));

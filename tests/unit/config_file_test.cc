@@ -46,6 +46,27 @@ constexpr Mistake kMistakes[] = {
     {"apps: [a:B]\nmetrics: localhost:0\n",
      "f:2:1: metrics: \"localhost:0\" is not an address; use HOST:PORT or unix:PATH"},
     {"apps: [a:B]\nmetrics: 'unix:'\n", "f:2:1: metrics: \"unix:\" is not an address; use HOST:PORT or unix:PATH"},
+    {"apps: [a:B]\nnetwork: {}\n", "f:2:1: network: needs address: HOST:PORT"},
+    {"apps: [a:B]\nnetwork: {insecure: maybe, address: localhost:1}\n",
+     "f:2:11: network.insecure: \"maybe\" is neither true nor false"},
+    {"apps: [a:B]\nnetwork: {address: 8443}\n", "f:2:11: network.address: \"8443\" is not an address; use HOST:PORT"},
+    {"apps: [a:B]\nnetwork: {address: 'localhost:65536'}\n",
+     "f:2:11: network.address: \"localhost:65536\" is not an address; use HOST:PORT"},
+    {"apps: [a:B]\nnetwork: {address: ':8443'}\n",
+     "f:2:11: network.address: \":8443\" is not an address; use HOST:PORT"},
+    {"apps: [a:B]\nnetwork: {address: 'localhost:1', certificate: x}\n", "f:2:1: network: certificate needs key"},
+    {"apps: [a:B]\nnetwork: {address: 'localhost:1', key: x}\n", "f:2:1: network: key needs certificate"},
+    {"apps: [a:B]\nnetwork: {address: 'localhost:1', client_ca: x}\n",
+     "f:2:35: network.client_ca: needs certificate and key"},
+    {"apps: [a:B]\nnetwork: {address: 'localhost:1', certificate: x, key: y, insecure: true}\n",
+     "f:2:59: network.insecure: contradicts certificate; leave one of them out"},
+    {"apps: [a:B]\nnetwork: {address: '0.0.0.0:8443'}\n",
+     "f:2:11: network.address: 0.0.0.0:8443 is not loopback, and without certificate and key nothing is encrypted; "
+     "give both, or insecure: true"},
+    {"apps: [a:B]\nnetwork: {address: '127.evil.example:8443'}\n",
+     "f:2:11: network.address: 127.evil.example:8443 is not loopback, and without certificate and key nothing is "
+     "encrypted; give both, or insecure: true"},
+    {"apps: [a:B]\nnetwork: {adress: x}\n", "f:2:11: network: unknown key \"adress\"; did you mean \"address\"?"},
     {"apps: [a:B]\npython: \"a\\0b\"\n", "f:2:1: python: \"a\\000b\" holds a zero byte"},
     {"apps: [a:B]\npythonpath: ['']\n", "f:2:14: pythonpath[0]: an empty path"},
     {"apps: [a:B]\nmax_message_size: 3GiB\n",
@@ -219,6 +240,7 @@ TEST(File, IsWhereRelativePathsStart) {
                           "socket: s/d.sock\n"
                           "log_file: logs/x\n"
                           "metrics: unix:m.sock\n"
+                          "network: {address: 'h:1', certificate: tls/c, key: ../k, client_ca: /ca, token_file: t}\n"
                           "chdir: work\n"
                           "hooks: {dirty_post_fork: {exec: [./hook, ./arg]}, dirty_worker_exit: {exec: [hook]}}\n"
                           "pools:\n"
@@ -231,6 +253,7 @@ TEST(File, IsWhereRelativePathsStart) {
   EXPECT_EQ(settings.admin_socket, "/etc/app/run/admin.sock");
   EXPECT_EQ(settings.log_file, "/etc/app/logs/x");
   EXPECT_EQ(settings.metrics, "unix:/etc/app/m.sock");
+  EXPECT_EQ(settings.network, (NetworkSettings{"h:1", "/etc/app/tls/c", "/etc/k", "/ca", "/etc/app/t", false}));
   EXPECT_THAT(settings.hooks.dirty_post_fork.exec, ElementsAre("/etc/app/hook", "./arg"));
   EXPECT_THAT(settings.hooks.dirty_worker_exit.exec, ElementsAre("hook"));
   ASSERT_EQ(settings.pools.size(), 3u);
@@ -265,6 +288,11 @@ TEST(File, AcceptsWhatIsOddButRight) {
            "apps: [a.so:A, b.so.1:B]\n",                                          //
            "apps: [a:B]\nmetrics: '[::1]:9464'\n",                                //
            "apps: [a:B]\nuser: ''\nmetrics: ''\nsocket: ''\nsocket_mode: 600\n",  // empty: as if left out
+           "apps: [a:B]\nnetwork: {address: '127.0.0.2:0'}\n",                    //
+           "apps: [a:B]\nnetwork: {address: '[::1]:80', token_file: t}\n",        //
+           "apps: [a:B]\nnetwork: {address: '[::]:80', insecure: true}\n",        //
+           "apps: [a:B]\nnetwork: {address: 'h:80', certificate: c, key: k}\n",   //
+           "apps: [a:B]\nnetwork:\n",                                             // without a value: as if left out
            "apps: [a:B]\nrlimits: {as: 4GiB, core: 0, nofile: -1}\n",             //
            "apps: [a:B]\nadmin_socket: x\nsocket: y\n",                           //
            "pools: [{name: p, runtime: exec, command: [x], apps: [a/b.js:A, c.so:C]}]\n",

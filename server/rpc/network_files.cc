@@ -1,0 +1,135 @@
+#include "server/rpc/network_files.h"
+
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "server/config/config.h"
+
+namespace dirty {
+namespace {
+
+struct Free {
+  void operator()(BIO* bio) const { BIO_free(bio); }
+  void operator()(X509* certificate) const { X509_free(certificate); }
+  void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
+};
+using Certificate = std::unique_ptr<X509, Free>;
+using PrivateKey = std::unique_ptr<EVP_PKEY, Free>;
+
+absl::Status Fault(absl::string_view key, absl::string_view file, absl::string_view what) {
+  return absl::FailedPreconditionError(absl::StrCat("network.", key, ": ", file, ": ", what));
+}
+
+// Leaves `text` empty if the file is not configured.
+absl::Status Read(absl::string_view key, const std::string& file, std::string& text) {
+  if (file.empty()) return absl::OkStatus();
+  absl::StatusOr<std::string> read = ReadFile(file);
+  if (!read.ok()) {
+    return Fault(key, file, absl::StrCat("cannot be read: ", read.status().message(), "; dirtyd's user has to"));
+  }
+  text = *std::move(read);
+  return absl::OkStatus();
+}
+
+// The first certificate of a PEM file; null: there is none.
+Certificate ParseCertificate(const std::string& pem) {
+  std::unique_ptr<BIO, Free> bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+  Certificate certificate(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
+  ERR_clear_error();
+  return certificate;
+}
+
+PrivateKey ParseKey(const std::string& pem, bool* encrypted) {
+  std::unique_ptr<BIO, Free> bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+  // Else OpenSSL asks at the terminal.
+  auto no_passphrase = [](char*, int, int, void* asked) {
+    *static_cast<bool*>(asked) = true;
+    return -1;
+  };
+  *encrypted = false;
+  PrivateKey key(PEM_read_bio_PrivateKey(bio.get(), nullptr, no_passphrase, encrypted));
+  ERR_clear_error();
+  return key;
+}
+
+std::string Expiry(const X509& certificate) {
+  std::unique_ptr<BIO, Free> bio(BIO_new(BIO_s_mem()));
+  ASN1_TIME_print(bio.get(), X509_get0_notAfter(&certificate));
+  char* text = nullptr;
+  const long size = BIO_get_mem_data(bio.get(), &text);
+  return {text, static_cast<size_t>(size)};
+}
+
+absl::Status CheckCertificates(const NetworkSettings& settings, NetworkFiles& files) {
+  if (settings.certificate.empty()) return absl::OkStatus();
+  const Certificate certificate = ParseCertificate(files.certificate);
+  if (certificate == nullptr) {
+    return Fault("certificate", settings.certificate, "holds no certificate; it has to be PEM, the server's own first");
+  }
+  bool encrypted;
+  const PrivateKey key = ParseKey(files.key, &encrypted);
+  if (key == nullptr) {
+    return Fault("key", settings.key,
+                 encrypted ? "is encrypted; give one without a passphrase, which only dirtyd's user may read"
+                           : "holds no private key; it has to be PEM");
+  }
+  if (X509_check_private_key(certificate.get(), key.get()) != 1) {
+    ERR_clear_error();
+    return Fault("key", settings.key,
+                 absl::StrCat("is not the key of the first certificate in ", settings.certificate));
+  }
+  if (!settings.client_ca.empty() && ParseCertificate(files.client_ca) == nullptr) {
+    return Fault("client_ca", settings.client_ca, "holds no certificate; it has to be PEM");
+  }
+  if (X509_cmp_current_time(X509_get0_notAfter(certificate.get())) < 0) {
+    files.warnings.push_back(absl::StrCat("network.certificate: ", settings.certificate, ": expired on ",
+                                          Expiry(*certificate), "; clients refuse it, renew it and reload"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParseTokens(const std::string& file, absl::string_view text, std::vector<std::string>& tokens) {
+  int number = 0;
+  for (absl::string_view line : absl::StrSplit(text, '\n')) {
+    ++number;
+    line = absl::StripAsciiWhitespace(line);
+    if (line.empty() || line.front() == '#') continue;
+    if (!std::all_of(line.begin(), line.end(), [](unsigned char c) { return absl::ascii_isgraph(c); })) {
+      return Fault("token_file", file,
+                   absl::StrCat("line ", number, " is not a token; use letters, digits and signs, without spaces"));
+    }
+    tokens.emplace_back(line);
+  }
+  // Not open to everybody by mistake.
+  if (tokens.empty()) return Fault("token_file", file, "holds no token; write one a line, or leave token_file out");
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<NetworkFiles> ReadNetworkFiles(const NetworkSettings& settings) {
+  NetworkFiles files;
+  std::string tokens;
+  for (const auto& [key, file, text] :
+       {std::tuple("certificate", &settings.certificate, &files.certificate),
+        std::tuple("key", &settings.key, &files.key), std::tuple("client_ca", &settings.client_ca, &files.client_ca),
+        std::tuple("token_file", &settings.token_file, &tokens)}) {
+    if (absl::Status status = Read(key, *file, *text); !status.ok()) return status;
+  }
+  if (absl::Status status = CheckCertificates(settings, files); !status.ok()) return status;
+  if (!settings.token_file.empty()) {
+    absl::Status status = ParseTokens(settings.token_file, tokens, files.tokens);
+    if (!status.ok()) return status;
+  }
+  return files;
+}
+
+}  // namespace dirty
