@@ -36,13 +36,13 @@ LANGUAGES = (
         name="cpp",
         run=("{build}/tests/conformance_runner",),
         transports=("unary", "session"),
-        features=frozenset({"raw", "cancel", "surrogates", "nan"}),
+        features=frozenset({"raw", "cancel", "surrogates", "nan", "eager"}),
     ),
     Language(
         name="python",
         run=("{python}", "{here}/runner.py"),
         transports=("sync-unary", "sync-session", "async-unary", "async-session"),
-        features=frozenset({"cancel", "surrogates", "big_integers"}),
+        features=frozenset({"cancel", "surrogates", "big_integers", "eager"}),
         lacks=frozenset({("sync-unary", "cancel"), ("sync-session", "cancel")}),
         env=(("PYTHONPATH", "{build}/python"),),
     ),
@@ -52,5 +52,12 @@ LANGUAGES = (
         build=(("go", "build", "-o", "{out}/runner", "."),),
         tools=("go",),
         features=frozenset({"raw", "cancel", "surrogates", "big_integers", "nan"}),
+    ),
+    Language(
+        name="node",
+        run=("node", "{build}/node/tests/conformance/node/runner.mjs"),
+        build=(("{python}", "{root}/tests/node/package.py", "{build}"),),
+        tools=("node", "npm", "protoc"),
+        features=frozenset({"cancel", "surrogates", "big_integers", "nan"}),
     ),
 )
