@@ -140,30 +140,26 @@ void Arbiter::OnCallRecord(const CallRecord& record) {
   if (!log_.Enabled(level)) return;
   uint64_t untold = 0;
   if (failed && record.call_id.empty() && !WorthTelling(record, &untold)) return;
+  const LogField request("request", std::string(record.request_id));
+  const LogField app("app", std::string(record.app));
+  const LogField action("action", std::string(record.action.substr(0, 256)));
+  const LogField trace("trace", std::string(record.trace_id));  // only where there is one
+  const bool traced = !record.trace_id.empty();
+  std::string text = failed ? std::string(errors::ReasonName(record.error->reason())) : slow ? "slow" : "ok";
   if (failed && record.call_id.empty()) {
-    log_.Log(level, absl::StrCat("call refused: ", record.error->message()),
-             {{"request", std::string(record.request_id)},
-              {"app", std::string(record.app)},
-              {"action", std::string(record.action.substr(0, 256))},
-              {"reason", std::string(errors::ReasonName(record.error->reason()))},
-              {"more", absl::StrCat(untold)}});
+    const std::string message = absl::StrCat("call refused: ", record.error->message());
+    const LogField reason("reason", text), more("more", absl::StrCat(untold));
+    traced ? log_.Log(level, message, {request, app, action, reason, more, trace})
+           : log_.Log(level, message, {request, app, action, reason, more});
     return;
   }
-  std::string reason = failed ? std::string(errors::ReasonName(record.error->reason())) : slow ? "slow" : "ok";
-  log_.Log(level,
-           failed ? "call failed"
-           : slow ? "slow call"
-                  : "call",
-           {{"call", std::string(record.call_id)},
-            {"request", std::string(record.request_id)},
-            {"app", std::string(record.app)},
-            {"action", std::string(record.action.substr(0, 256))},
-            {"worker", absl::StrCat(record.worker)},
-            {"waited", errors::Seconds(record.waited)},
-            {"ran", errors::Seconds(record.ran)},
-            {"reason", failed && !record.error->exception_type().empty()
-                           ? absl::StrCat(reason, " ", record.error->exception_type())
-                           : reason}});
+  if (failed && !record.error->exception_type().empty()) absl::StrAppend(&text, " ", record.error->exception_type());
+  const absl::string_view message = failed ? "call failed" : slow ? "slow call" : "call";
+  const LogField call("call", std::string(record.call_id)), reason("reason", text);
+  const LogField worker("worker", absl::StrCat(record.worker));
+  const LogField waited("waited", errors::Seconds(record.waited)), ran("ran", errors::Seconds(record.ran));
+  traced ? log_.Log(level, message, {call, request, app, action, worker, waited, ran, reason, trace})
+         : log_.Log(level, message, {call, request, app, action, worker, waited, ran, reason});
 }
 
 v1::StatusResponse Arbiter::Status() const {
@@ -181,6 +177,14 @@ v1::StatusResponse Arbiter::Status() const {
   for (v1::WorkerStatus& worker : *status.mutable_workers()) dispatcher_.Describe(worker);
   for (v1::AppStatus& app : *status.mutable_apps()) dispatcher_.Describe(app);
   return status;
+}
+
+MetricsSnapshot Arbiter::Metrics() const {
+  MetricsSnapshot metrics = counted_;
+  metrics.status = Status();
+  for (const v1::PoolStatus& pool : metrics.status.pools()) metrics.worker_starts.try_emplace(pool.name(), 0);
+  dispatcher_.Describe(metrics);
+  return metrics;
 }
 
 std::optional<bool> Arbiter::Serving(absl::string_view service) const {

@@ -18,6 +18,7 @@
 #include "server/dispatch/dispatcher.h"
 #include "server/loop/timers.h"
 #include "server/observe/log.h"
+#include "server/observe/metrics.h"
 #include "server/supervise/supervisor.h"
 
 namespace dirty {
@@ -97,6 +98,8 @@ class Arbiter final : private Dispatcher::Events, private Supervisor::Events {
   // --- Looking ---
 
   v1::StatusResponse Status() const;
+  // What it knows of the metrics: all but loop_lag, sessions, connections and log_lines_dropped.
+  MetricsSnapshot Metrics() const;
 
   // As grpc.health.v1 names services: "" is liveness, "dirty.v1.Arbiter" readiness, others are apps. Nullopt: unknown.
   std::optional<bool> Serving(absl::string_view service) const;
@@ -125,6 +128,7 @@ class Arbiter final : private Dispatcher::Events, private Supervisor::Events {
   void OnSupervisorChanged() override;
   void OnWorkersStopped() override;
   void OnEvent(v1::Event event) override;
+  void CountEvent(const v1::Event& event);
 
   void OnGraceOver();
   void StopWorkers();
@@ -153,6 +157,7 @@ class Arbiter final : private Dispatcher::Events, private Supervisor::Events {
   std::optional<v1::ReloadOutcome> last_reload_;
   std::string log_level_;
   std::vector<Watcher*> watchers_;
+  MetricsSnapshot counted_;  // reloads, worker_starts and worker_exits
   absl::flat_hash_map<std::string, absl::Time> queue_full_told_;  // by app
   struct Refusals {
     absl::Time told = absl::InfinitePast();

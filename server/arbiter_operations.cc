@@ -197,7 +197,17 @@ void Arbiter::ReopenLogs(absl::string_view why) {
   log_.Info("logs reopened", {{"because", std::string(why)}});
 }
 
+void Arbiter::CountEvent(const v1::Event& event) {
+  if (event.has_worker_spawned()) ++counted_.worker_starts[event.worker_spawned().pool()];
+  if (event.has_worker_exited()) {
+    const v1::WorkerExit& exit = event.worker_exited();
+    ++counted_.worker_exits[{exit.pool(), exit.reason()}];
+  }
+  if (event.has_reloaded()) ++(event.reloaded().ok() ? counted_.reloads : counted_.failed_reloads);
+}
+
 void Arbiter::OnEvent(v1::Event event) {
+  CountEvent(event);
   if (watchers_.empty()) return;
   ToProto(absl::Now(), event.mutable_time());
   auto shared = std::make_shared<const v1::Event>(std::move(event));
@@ -211,7 +221,8 @@ void Arbiter::TellQueueFull(const CallRecord& record) {
   if (now - told < kQueueFullInterval) return;
   told = now;
   v1::Event event;
-  event.set_message(absl::StrCat("queue full: ", record.error->message()));
+  event.set_message(absl::StrCat("queue full: ", record.error->message(), record.trace_id.empty() ? "" : "; trace ",
+                                 record.trace_id));
   *event.mutable_queue_full() = *record.error;
   OnEvent(std::move(event));
 }

@@ -22,6 +22,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "grpc/health/v1/health.pb.h"
@@ -34,6 +35,9 @@
 #include "server/loop/process_signals.h"
 #include "server/loop/watcher.h"
 #include "server/observe/log.h"
+#include "server/observe/loop_lag.h"
+#include "server/observe/metrics.h"
+#include "server/observe/metrics_server.h"
 #include "server/observe/process_title.h"
 #include "server/observe/systemd.h"
 #include "server/rpc/admin.h"
@@ -124,11 +128,6 @@ absl::StatusOr<std::optional<gid_t>> FindGroup(const std::string& name) {
   group* found = getgrnam(name.c_str());
   if (found == nullptr) return absl::NotFoundError(absl::StrCat("socket_group: there is no group \"", name, "\""));
   return std::optional<gid_t>(found->gr_gid);
-}
-
-// What the configuration asks for and this version has not: nothing is ignored in silence.
-void WarnOfUnbuilt(const Settings& settings, Logger& log) {
-  if (!settings.metrics.empty()) log.Warning("metrics: not built in this version of dirtyd, ignored");
 }
 
 void UseFiles(NetworkAccess& network, NetworkFiles files, Logger& log) {
@@ -238,6 +237,8 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   std::vector<std::string> own_sockets;
   if (!passed->client.ok()) own_sockets.push_back(settings.socket);
   if (!passed->admin.ok()) own_sockets.push_back(settings.admin_socket);
+  absl::string_view metrics_path = settings.metrics;
+  if (absl::ConsumePrefix(&metrics_path, "unix:")) own_sockets.emplace_back(metrics_path);
   absl::StatusOr<std::unique_ptr<RuntimeDir>> runtime_dir = RuntimeDir::Take(settings.runtime_dir, own_sockets);
   if (!runtime_dir.ok()) return Fail(kExitCannotStart, runtime_dir.status().message());
   const PoolSettings& first = settings.pools.front();
@@ -246,6 +247,12 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   }
   absl::StatusOr<std::optional<gid_t>> group = FindGroup(settings.socket_group);
   if (!group.ok()) return Fail(kExitCannotStart, group.status().message());
+  UniqueFd metrics_listener;
+  if (!settings.metrics.empty()) {
+    absl::StatusOr<UniqueFd> listening = MetricsServer::Listen(settings.metrics, *group);
+    if (!listening.ok()) return Fail(kExitCannotStart, listening.status().message());
+    metrics_listener = *std::move(listening);
+  }
   rlim_t descriptors = RaiseDescriptorLimit();
 
   SteadyClock clock;
@@ -392,7 +399,16 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   }
   ReflectionService reflection(services);
   ArbiterService arbiter_service(arbiter.dispatcher(), current);
-  AdminService admin_service(arbiter);
+  LoopLag loop_lag(loop.timers());
+  auto metrics = [&] {
+    MetricsSnapshot snapshot = arbiter.Metrics();
+    snapshot.loop_lag = loop_lag.histogram();
+    snapshot.sessions = arbiter_service.sessions();
+    snapshot.connections = listener.count();
+    snapshot.log_lines_dropped = log.dropped();
+    return snapshot;
+  };
+  AdminService admin_service(arbiter, metrics);
   builder.RegisterService(&arbiter_service.service());
   builder.RegisterService(&admin_service.service());
   builder.RegisterService(&health.service());
@@ -441,7 +457,13 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
                         command_line.config_file.empty() ? "from the command line" : command_line.config_file));
   log.Info(absl::StrCat("clients: ", settings.socket, ", operators: ", settings.admin_socket));
   if (network != nullptr) log.Info(absl::StrCat("network: ", network_address, ", ", network->Describe()));
-  WarnOfUnbuilt(settings, log);
+  std::optional<MetricsServer> metrics_server;
+  if (metrics_listener.ok()) {
+    metrics_server.emplace(std::move(metrics_listener), [&](auto done) {
+      loop.Post([&, done = std::move(done)] { done(std::make_shared<MetricsSnapshot>(metrics())); });
+    });
+    log.Info(absl::StrCat("metrics: ", settings.metrics));
+  }
   health.Start(loop);
   reflection.Start(loop);
   arbiter_service.Start(loop);
@@ -487,6 +509,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   });
   loop.Run();
   shutdown.join();
+  if (metrics_server) metrics_server->Stop();
   watcher.Stop();
   reader.Join();
   loop.Drain();

@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "server/dispatch/dispatcher_state.h"
 #include "server/dispatch/proto_time.h"
 #include "server/dispatch/text.h"
+#include "server/dispatch/trace_context.h"
 #include "server/loop/check.h"
 
 namespace dirty {
@@ -17,15 +17,8 @@ namespace {
 
 constexpr size_t kMaxRequestId = 128;
 constexpr uint32_t kDefaultCredits = 16;
-constexpr size_t kMaxTraceparent = 64;
 // Workers check what they send; what surrounds a value, they do not count. So much above the limit is no oversight.
 constexpr uint64_t kRoom = 1 << 20;
-
-// Half of one is worse than none, and a header may hold any bytes, which the worker could not parse.
-bool IsTraceparent(absl::string_view text) {
-  return text.size() <= kMaxTraceparent &&
-         std::all_of(text.begin(), text.end(), [](unsigned char c) { return absl::ascii_isprint(c); });
-}
 
 }  // namespace
 
@@ -104,12 +97,16 @@ Admission Dispatcher::Refuse(App* app, const Submission& submission, errors::Err
     app->counters.set_received(app->counters.received() + 1);
     Count(app, error->reason());
     error->set_app(app->name);
+  } else {
+    ++calls_without_app_;
   }
   error->set_action(std::string(Beginning(request.action(), errors::kMaxName)));
   CallRecord record;
   record.request_id = Beginning(request.request_id(), kMaxRequestId);
   record.app = Beginning(request.app(), errors::kMaxName);
   record.action = error->action();
+  const std::string traceparent = Traceparent(submission.traceparent);
+  record.trace_id = TraceId(traceparent);
   record.error = error.get();
   record.slow_call = absl::InfiniteDuration();
   events_.OnCallRecord(record);
@@ -161,7 +158,7 @@ Admission Dispatcher::Submit(Submission submission) {
   call->call_id = absl::StrCat(options_.id_prefix, call->number);
   call->request_id = std::string(Beginning(call->request->request_id(), kMaxRequestId));
   call->action = std::string(Beginning(call->request->action(), errors::kMaxName));
-  if (IsTraceparent(submission.traceparent)) call->traceparent = std::move(submission.traceparent);
+  call->traceparent = Traceparent(submission.traceparent);
   call->stream = submission.stream;
   call->credits = submission.credits == 0 ? kDefaultCredits : submission.credits;
   call->queued_at = timers_.Now();
@@ -268,7 +265,7 @@ void Dispatcher::StartCall(Call* call, Worker* worker) {
     start->set_stream(true);
     start->set_credits(call->credits);
   }
-  if (!call->traceparent.empty()) start->set_traceparent(std::move(call->traceparent));
+  if (!call->traceparent.empty()) start->set_traceparent(call->traceparent);
   worker->port->Start(std::move(start));
 }
 
@@ -334,6 +331,7 @@ void Dispatcher::AskToStop(Call* call, v1::CancelReason reason, bool kill) {
     events_.OnCallStuck(
         call->worker->id, call->number,
         absl::StrCat(call->app->name, " ", call->action, " (call ", call->call_id,
+                     call->traceparent.empty() ? "" : ", trace ", TraceId(call->traceparent),
                      ") was asked to stop and still runs after ", errors::Seconds(timers_.Now() - call->started_at)));
   });
 }
@@ -357,6 +355,7 @@ void Dispatcher::Answer(Call* call, Outcome outcome) {
     --app->running;
     app->waited.Add(now, waited);
     app->ran.Add(now, ran);
+    app->times.Add(call->action, waited, ran, outcome.error == nullptr);
   }
   --unanswered_;
   CallRecord record;
@@ -380,6 +379,7 @@ void Dispatcher::Answer(Call* call, Outcome outcome) {
   record.request_id = call->request_id;
   record.app = app->name;
   record.action = call->action;
+  record.trace_id = TraceId(call->traceparent);
   record.worker = started ? call->worker->id : 0;
   record.waited = waited;
   record.ran = ran;
@@ -441,6 +441,7 @@ void Dispatcher::OnCallChunk(WorkerId worker_id, v1::CallChunk& chunk) {
   if (call->idle_timeout != absl::InfiniteDuration()) {
     call->chunk_due = call->credits > 0 ? timers_.Now() + call->idle_timeout : absl::InfiniteFuture();
   }
+  ++call->app->chunks;
   chunk.mutable_chunk();  // never null, whatever a worker sends
   call->listener->OnChunk(std::unique_ptr<v1::Chunk>(chunk.release_chunk()));
 }

@@ -23,6 +23,7 @@
 #include "server/config/settings.h"
 #include "server/dispatch/errors.h"
 #include "server/loop/timers.h"
+#include "server/observe/metrics.h"
 
 namespace dirty {
 
@@ -60,7 +61,7 @@ struct Submission {
   absl::Time client_deadline = absl::InfiniteFuture();  // the RPC's own
   bool stream = false;
   uint32_t credits = 0;     // streaming: chunks before more credit is needed
-  std::string traceparent;  // one that is too long, or no text, is dropped
+  std::string traceparent;  // W3C; one that is none is dropped
   CallListener* listener = nullptr;
 };
 
@@ -76,6 +77,7 @@ struct CallRecord {
   absl::string_view request_id;
   absl::string_view app;
   absl::string_view action;
+  absl::string_view trace_id;  // empty: the caller gave none
   WorkerId worker = 0;
   absl::Duration waited;
   absl::Duration ran;                // zero if it never started
@@ -162,6 +164,8 @@ class Dispatcher {
   void Describe(v1::AppStatus& status) const;
   // Fills calls and running of the worker with this id.
   void Describe(v1::WorkerStatus& status) const;
+  // Fills apps and calls_without_app.
+  void Describe(MetricsSnapshot& metrics) const;
   uint64_t CallsEnded(WorkerId worker) const;
   size_t RunningCalls(WorkerId worker) const;
   // Names of all configured apps.
@@ -207,6 +211,7 @@ class Dispatcher {
   bool told_all_ended_ = false;
   CallNumber next_number_ = 1;
   size_t unanswered_ = 0;
+  uint64_t calls_without_app_ = 0;
   absl::flat_hash_map<CallNumber, std::unique_ptr<Call>> calls_;
   absl::flat_hash_map<std::string, App*> names_;  // names and import paths
   std::vector<std::unique_ptr<App>> apps_;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "server/dispatch/action_times.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/dispatch/recent_times.h"
 
@@ -62,6 +63,8 @@ struct Dispatcher::App {
   v1::Counters counters;
   RecentTimes waited;  // of the calls that started
   RecentTimes ran;
+  ActionTimes times;    // since the start
+  uint64_t chunks = 0;  // passed on
 };
 
 struct Dispatcher::Worker {

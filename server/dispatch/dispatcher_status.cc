@@ -61,6 +61,17 @@ void Dispatcher::Describe(v1::WorkerStatus& status) const {
   }
 }
 
+void Dispatcher::Describe(MetricsSnapshot& metrics) const {
+  metrics.calls_without_app = calls_without_app_;
+  for (const auto& app : apps_) {
+    if (!app->configured) continue;
+    metrics.apps.push_back({.name = app->name,
+                            .chunks = app->chunks,
+                            .queue_capacity = app->limits.queue_size,
+                            .actions = app->times.Describe()});
+  }
+}
+
 uint64_t Dispatcher::CallsEnded(WorkerId worker) const {
   const Worker* found = FindWorker(worker);
   return found == nullptr ? 0 : found->calls;

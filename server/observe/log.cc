@@ -213,6 +213,7 @@ class QueuedLog final : public LogWriter {
     MutexLock lock(&mutex_);
     if (queue_.size() + line.size() > kQueueBytes) {
       ++dropped_;
+      ++all_dropped_;
       return;
     }
     if (queue_.empty()) changed_.NotifyAll();
@@ -236,6 +237,8 @@ class QueuedLog final : public LogWriter {
   }
 
   void SetLevel(LogLevel level) override { level_ = level; }
+
+  uint64_t dropped() const override { return all_dropped_.load(std::memory_order_relaxed); }
 
   void SetOptions(const Options& options) override {
     level_ = options.level;
@@ -287,7 +290,9 @@ class QueuedLog final : public LogWriter {
   void WriteBatch(absl::string_view batch, size_t dropped) {
     if (in_line_) (void)Write("\n");
     absl::string_view rest = Write(batch);
-    lost_ += dropped + static_cast<size_t>(std::count(rest.begin(), rest.end(), '\n'));
+    const auto unwritten = static_cast<size_t>(std::count(rest.begin(), rest.end(), '\n'));
+    all_dropped_ += unwritten;
+    lost_ += dropped + unwritten;
     if (lost_ == 0 || !rest.empty()) return;
     std::string line = FormatLine(format_, LogLevel::kWarning,
                                   absl::StrCat(lost_, " lines of this log were lost: it could not be written"), {});
@@ -315,6 +320,7 @@ class QueuedLog final : public LogWriter {
 
   std::atomic<LogLevel> level_;
   std::atomic<LogFormat> format_;
+  std::atomic<uint64_t> all_dropped_ = 0;
 
   Mutex mutex_;
   Condition changed_;  // something to do for the thread

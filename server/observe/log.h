@@ -2,6 +2,7 @@
 // handed to a writer thread, so that nobody waits for a disk.
 #pragma once
 
+#include <cstdint>
 #include <initializer_list>
 #include <memory>
 #include <string>
@@ -61,6 +62,9 @@ class LogWriter : public Logger {
   virtual void Reopen() = 0;
 
   virtual void SetLevel(LogLevel level) = 0;
+
+  // Lines that were lost, since the start.
+  virtual uint64_t dropped() const = 0;
 
   // From the next line on. Also how a reload applies another file (soon, as Reopen).
   virtual void SetOptions(const Options& options) = 0;

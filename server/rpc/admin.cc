@@ -49,8 +49,10 @@ void AdminService::Start(Loop& loop) {
   });
   Serve(loop, "SetLogLevel", &Service::RequestSetLogLevel,
         [this](const v1::SetLogLevelRequest& request, auto done) { done(arbiter_.SetLogLevel(request)); });
-  Serve(loop, "Metrics", &Service::RequestMetrics, [](const v1::MetricsRequest&, auto done) {
-    done(absl::UnimplementedError("dirty.v1.Admin.Metrics is not built in this version of dirtyd"));
+  Serve(loop, "Metrics", &Service::RequestMetrics, [this](const v1::MetricsRequest&, auto done) {
+    v1::MetricsResponse response;
+    response.set_text(RenderMetrics(metrics_(), ReadProcessMetrics()));
+    done(std::move(response));
   });
   StartWatch(service_, arbiter_, loop);
 }

@@ -3,15 +3,21 @@
 // Owned by main. Loop-confined, but for construction and service(). It outlives Loop::Drain.
 #pragma once
 
+#include <functional>
+#include <utility>
+
 #include "dirty/v1/admin.grpc.pb.h"
 #include "server/arbiter.h"
 #include "server/loop/loop.h"
+#include "server/observe/metrics.h"
 
 namespace dirty {
 
 class AdminService {
  public:
-  explicit AdminService(Arbiter& arbiter) : arbiter_(arbiter) {}
+  // `metrics`: a snapshot of everything.
+  AdminService(Arbiter& arbiter, std::function<MetricsSnapshot()> metrics)
+      : arbiter_(arbiter), metrics_(std::move(metrics)) {}
 
   grpc::Service& service() { return service_; }
 
@@ -27,6 +33,7 @@ class AdminService {
              Handle handle);
 
   Arbiter& arbiter_;
+  const std::function<MetricsSnapshot()> metrics_;
   v1::Admin::AsyncService service_;
 };
 

@@ -24,6 +24,9 @@ class ArbiterService {
   // Takes calls from now on. Once the server has started.
   void Start(Loop& loop);
 
+  // Sessions that are open.
+  size_t sessions() const { return sessions_.size(); }
+
   // Calls `idle` once, from the loop, when no call is open: every answer was handed to the transport. Sessions end now,
   // with UNAVAILABLE, each when its calls are answered.
   void WhenIdle(std::function<void()> idle);

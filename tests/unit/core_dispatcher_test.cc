@@ -121,8 +121,7 @@ TEST_F(DispatcherTest, ATraceparentThatIsNoneIsDropped) {
   };
   const std::string whole = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
   EXPECT_EQ(passed(whole), whole);
-  EXPECT_EQ(passed(std::string(64, '0')), std::string(64, '0'));
-  EXPECT_EQ(passed(std::string(65, '0')), "");
+  EXPECT_EQ(passed(std::string(55, '0')), "");
   EXPECT_EQ(passed("00-\xE9"), "") << "its worker could not parse it";
 }
 
