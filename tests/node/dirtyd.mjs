@@ -9,7 +9,7 @@ import { promisify } from "node:util";
 
 export const ROOT = process.env.DIRTY_ROOT;
 export const BUILD = process.env.DIRTY_BUILD;
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 40_000;
 
 /** A folder for sockets, so with a short path. */
 export const makeFolder = () => mkdtempSync("/tmp/dirty-node-");
