@@ -107,7 +107,9 @@ export class Call {
     const result = await method.call(app, call, ...args);
     if (isStream(result) && !stream) {
       await result.return?.();
-      throw new TypeError("the action returned a stream, and the caller did not ask for one: call it with client.stream");
+      throw new TypeError(
+        "the action returned a stream, and the caller did not ask for one: call it with client.stream",
+      );
     }
     return result;
   }

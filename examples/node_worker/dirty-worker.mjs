@@ -115,7 +115,8 @@ async function loadApp({ name, path: where, maySkip }) {
       throw new ReferenceError(`${file} exports no class ${where.slice(colon + 1)}, but ${Object.keys(module)}`);
     }
     const workers = App.workers ?? 0;
-    if (maySkip && workers > 0 && config.index >= workers) return { $case: "appSkipped", value: { app: name, workers } };
+    if (maySkip && workers > 0 && config.index >= workers)
+      return { $case: "appSkipped", value: { app: name, workers } };
     const app = new App();
     await app.init?.();
     apps.set(name, app);

@@ -58,6 +58,23 @@ LANGUAGES = (
         run=("node", "{build}/node/tests/conformance/node/runner.mjs"),
         build=(("{python}", "{root}/tests/node/package.py", "{build}"),),
         tools=("node", "npm", "protoc"),
-        features=frozenset({"cancel", "surrogates", "big_integers", "nan"}),
+        features=frozenset({"cancel", "surrogates", "big_integers", "nan", "eager"}),
+    ),
+    Language(
+        name="java",
+        run=("java", "-cp", "{build}/java/classes:{build}/java/dependency/*", "{here}/java/Runner.java"),
+        build=(("{python}", "{root}/tests/java/package.py", "{build}"),),
+        tools=("java", "javac", "mvn"),
+        features=frozenset({"raw", "cancel", "surrogates", "big_integers", "nan", "eager"}),
+    ),
+    Language(
+        name="rust",
+        run=("{build}/rust/debug/examples/conformance",),
+        build=(
+            ("cargo", "build", "--locked", "--manifest-path", "{root}/client/rust/Cargo.toml", "--example", "conformance"),
+        ),
+        tools=("cargo", "protoc"),
+        features=frozenset({"raw", "cancel", "eager"}),
+        env=(("CARGO_TARGET_DIR", "{build}/rust"),),
     ),
 )

@@ -26,8 +26,22 @@ const same = (value) => client.execute("calls:Calls", "same", [value]);
 test("values come back as they were", async () => {
   const bytes = Uint8Array.from([0, 1, 254, 255]);
   for (const value of [
-    null, true, "grüße 🙂\u0000", 1, -0.5, 1e300, 5e-324, 2 ** 53 - 1, 9007199254740993n, -(2n ** 63n), 2n ** 80n,
-    [], {}, [[{ a: [1, { b: "c" }] }]], { constructor: 1, toString: 2 }, "9007199254740993",
+    null,
+    true,
+    "grüße 🙂\u0000",
+    1,
+    -0.5,
+    1e300,
+    5e-324,
+    2 ** 53 - 1,
+    9007199254740993n,
+    -(2n ** 63n),
+    2n ** 80n,
+    [],
+    {},
+    [[{ a: [1, { b: "c" }] }]],
+    { constructor: 1, toString: 2 },
+    "9007199254740993",
   ]) {
     assert.deepEqual(await same(value), value);
   }
@@ -61,7 +75,10 @@ test("a large payload", async () => {
 
 test("many calls at once", async () => {
   const results = await Promise.all(Array.from({ length: 200 }, (_, i) => same(i)));
-  assert.deepEqual(results, Array.from({ length: 200 }, (_, i) => i));
+  assert.deepEqual(
+    results,
+    Array.from({ length: 200 }, (_, i) => i),
+  );
 });
 
 test("what cannot be sent is refused, and says where it is", async () => {
@@ -153,7 +170,10 @@ test("an operator cancels a call", async () => {
 test("a stream", async () => {
   const values = [];
   for await (const value of client.stream("calls:Calls", "count", [1000])) values.push(value);
-  assert.deepEqual(values, Array.from({ length: 1000 }, (_, i) => i));
+  assert.deepEqual(
+    values,
+    Array.from({ length: 1000 }, (_, i) => i),
+  );
   const blobs = [];
   for await (const { i, data } of client.stream("calls:Calls", "blobs", [3, 100_000])) blobs.push([i, data.length]);
   assert.deepEqual(blobs, [[0, 100_000], [1, 100_000], [2, 100_000]]); // prettier-ignore

@@ -7,7 +7,13 @@ import { createServer } from "node:net";
 import path from "node:path";
 import { test } from "node:test";
 import * as grpc from "@grpc/grpc-js";
-import { Client, DirtyConnectionError, DirtyCancelledError, DirtyProtocolError, DirtyQueueFullError } from "dirty-client";
+import {
+  Client,
+  DirtyConnectionError,
+  DirtyCancelledError,
+  DirtyProtocolError,
+  DirtyQueueFullError,
+} from "dirty-client";
 import { ArbiterService, ErrorMessage, ExecuteRequest, RetryInfo, RpcStatus } from "dirty-client/protocol";
 import { Dirtyd, makeFolder } from "./dirtyd.mjs";
 
@@ -176,9 +182,7 @@ async function fake(handlers) {
   const socket = `${makeFolder()}/fake`;
   const server = new grpc.Server();
   server.addService(ArbiterService, handlers);
-  await new Promise((resolve) =>
-    server.bindAsync(`unix:${socket}`, grpc.ServerCredentials.createInsecure(), resolve),
-  );
+  await new Promise((resolve) => server.bindAsync(`unix:${socket}`, grpc.ServerCredentials.createInsecure(), resolve));
   return { client: new Client({ socket }), end: () => server.forceShutdown() };
 }
 
@@ -226,7 +230,15 @@ test("details of errors, and errors without details", async () => {
   const full = await reasonOf(client.execute("8", "full"));
   assert.ok(full instanceof DirtyQueueFullError);
   assert.equal(full.retryDelay, 1500);
-  for (const [code, reason] of [[8, "TOO_LARGE"], [4, "TIMEOUT"], [1, "CANCELLED"], [7, "PERMISSION_DENIED"], [13, "OUTCOME_UNKNOWN"], [12, "UNKNOWN"]]) { // prettier-ignore
+  for (const [code, reason] of [
+    [8, "TOO_LARGE"],
+    [4, "TIMEOUT"],
+    [1, "CANCELLED"],
+    [7, "PERMISSION_DENIED"],
+    [13, "OUTCOME_UNKNOWN"],
+    [12, "UNKNOWN"],
+  ]) {
+    // prettier-ignore
     assert.equal((await reasonOf(client.execute(String(code), "c"))).reason, reason);
   }
   client.close();

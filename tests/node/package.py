@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import pathlib
 import shutil
 import subprocess
@@ -19,7 +18,12 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 # What is taken along; of the package also what npm reads.
 MIRRORED = ("client/node", "examples/node_worker", "tests/node", "tests/conformance/node")
+# What is not a source.
 LEFT_OUT = {"node_modules", "dist", "generated", "__pycache__"}
+
+
+class Unavailable(Exception):
+    """npm does not get the packages; the message is what it said."""
 
 
 def files_of(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -64,19 +68,19 @@ def digest(paths: list[pathlib.Path]) -> str:
     return total.hexdigest()
 
 
-def unless_done(stamp: pathlib.Path, state: str, folder: pathlib.Path, *commands: list[str]) -> None:
-    """Runs commands unless they were run for this state."""
+def unless_done(stamp: pathlib.Path, state: str, folder: pathlib.Path, command: list[str]) -> str:
+    """Runs a command unless it was run for this state; what it said if it failed, else nothing."""
     if stamp.exists() and stamp.read_text() == state:
-        return
-    for command in commands:
-        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if done.returncode != 0:
-            sys.exit(f"{' '.join(command)} failed with {done.returncode}:\n{done.stdout}")
+        return ""
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode != 0:
+        return f"{' '.join(command)} failed with {done.returncode}:\n{done.stdout}"
     stamp.write_text(state)
+    return ""
 
 
 def make(build: pathlib.Path) -> pathlib.Path:
-    """BUILD/node, with the package installed and built."""
+    """BUILD/node, with the package installed and built; raises Unavailable, and exits if it does not build."""
     place = build.resolve() / "node"
     place.mkdir(parents=True, exist_ok=True)
     with open(place / "lock", "w") as lock:
@@ -85,15 +89,16 @@ def make(build: pathlib.Path) -> pathlib.Path:
         package = place / "client" / "node"
         version = subprocess.run(["node", "--version"], check=True, capture_output=True, text=True).stdout
         installed = version + digest([package / "package.json", package / "package-lock.json"])
-        unless_done(place / "installed", installed, package, ["npm", "ci", "--prefer-offline"])
-        protos = sorted((ROOT / "proto").rglob("*.proto"))
-        unless_done(
-            place / "built", installed + digest(files_of(package / "src") + protos + [package / "tsconfig.json"]),
-            package, ["npm", "run", "build"],
-        )  # fmt: skip
+        if said := unless_done(place / "installed", installed, package, ["npm", "ci", "--prefer-offline"]):
+            raise Unavailable(said)
+        sources = files_of(package / "src") + sorted((ROOT / "proto").rglob("*.proto")) + [package / "tsconfig.json"]
+        if said := unless_done(place / "built", installed + digest(sources), package, ["npm", "run", "build"]):
+            sys.exit(said)
     return place
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("NO_UPDATE_NOTIFIER", "1")
-    print(make(pathlib.Path(sys.argv[1])))
+    try:
+        print(make(pathlib.Path(sys.argv[1])))
+    except Unavailable as error:
+        sys.exit(str(error))

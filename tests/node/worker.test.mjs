@@ -63,7 +63,12 @@ describe("calls", () => {
   });
 
   test("what an action knows of its call", async () => {
-    const options = { kwargs: { a: 1 }, requestId: "r1", timeout: 20_000, traceparent: `00-${"1".repeat(32)}-${"2".repeat(16)}-01` };
+    const options = {
+      kwargs: { a: 1 },
+      requestId: "r1",
+      timeout: 20_000,
+      traceparent: `00-${"1".repeat(32)}-${"2".repeat(16)}-01`,
+    };
     const about = await client.execute(FAULTS, "about", [], options);
     assert.deepEqual(about.kwargs, { a: 1 });
     assert.equal(about.requestId, "r1");
@@ -83,7 +88,17 @@ describe("calls", () => {
   });
 
   test("what is no action", async () => {
-    for (const action of ["missing", "init", "close", "constructor", "toString", "hasOwnProperty", "_private", "field", "produced"]) {
+    for (const action of [
+      "missing",
+      "init",
+      "close",
+      "constructor",
+      "toString",
+      "hasOwnProperty",
+      "_private",
+      "field",
+      "produced",
+    ]) {
       const error = await failureOf(call(action));
       assert.equal(error.reason, "APP_ERROR");
       assert.match(error.message, new RegExp(`has no action ${action}`));
@@ -162,8 +177,13 @@ describe("calls", () => {
   test("calls of one worker run at the same time", async () => {
     const from = dirtyd.lines.all.length;
     const abort = new AbortController();
-    const held = Array.from({ length: 3 }, () => failureOf(client.execute(FAULTS, "hold", [], { signal: abort.signal })));
-    await eventually(() => dirtyd.lines.all.slice(from).filter((line) => /holding/.test(line)).length === 3, "three calls");
+    const held = Array.from({ length: 3 }, () =>
+      failureOf(client.execute(FAULTS, "hold", [], { signal: abort.signal })),
+    );
+    await eventually(
+      () => dirtyd.lines.all.slice(from).filter((line) => /holding/.test(line)).length === 3,
+      "three calls",
+    );
     assert.equal(await call("same", "beside"), "beside");
     abort.abort();
     await Promise.all(held);
@@ -187,7 +207,10 @@ test("the example", async () => {
     for await (const value of client.stream("words.mjs:Words", "count", [2])) counted.push(value);
     assert.deepEqual(counted, [{ i: 0 }, { i: 1 }]);
     assert.equal(await words("rest", 1), "rested");
-    assert.equal((await failureOf(client.execute("words.mjs:Words", "rest", [1e6], { timeout: 100 }))).reason, "TIMEOUT");
+    assert.equal(
+      (await failureOf(client.execute("words.mjs:Words", "rest", [1e6], { timeout: 100 }))).reason,
+      "TIMEOUT",
+    );
   });
 });
 
@@ -200,7 +223,10 @@ test("a stuck call: stacks, a kill, a new worker", async () => {
     await dirtyd.lines.waitFor(/at spinFor \(file:.*faults\.mjs:\d+\)/);
     await another(dirtyd, 1);
     assert.equal(await client.execute(FAULTS, "same", ["alive"]), "alive");
-    for (const [action, stack] of [["block", /at block \(file:.*faults\.mjs:\d+\)/], ["park", /runs no JavaScript/]]) {
+    for (const [action, stack] of [
+      ["block", /at block \(file:.*faults\.mjs:\d+\)/],
+      ["park", /runs no JavaScript/],
+    ]) {
       const { id } = await another(dirtyd, 0);
       assert.equal((await failureOf(client.execute(FAULTS, action))).reason, "TIMEOUT");
       await dirtyd.lines.waitFor(stack);
@@ -245,7 +271,9 @@ test("a reload replaces the worker, and its calls end", async () => {
     await held;
     const exit = await dirtyd.statusWith(({ exits }) => exits[0]);
     assert.deepEqual([exit.worker_id, exit.reason, exit.exit_code], [1, "drained", 0]);
-    const closed = dirtyd.lines.all.filter((line) => /closed worker=1/.test(line)).map((line) => /(\w+) closed/.exec(line)[1]);
+    const closed = dirtyd.lines.all
+      .filter((line) => /closed worker=1/.test(line))
+      .map((line) => /(\w+) closed/.exec(line)[1]);
     assert.deepEqual(closed, ["faults", "first"]);
   });
 });
@@ -331,6 +359,9 @@ test("an app that wants fewer workers", async () => {
     const status = await dirtyd.status();
     const ready = Object.fromEntries(status.apps.map((app) => [app.name, app.ready_workers]));
     assert.deepEqual(ready, { "faults.mjs:Few": 1, [FAULTS]: 2 });
-    assert.equal(await client.execute("faults.mjs:Few", "pid"), status.workers.find((worker) => worker.index === 0).pid);
+    assert.equal(
+      await client.execute("faults.mjs:Few", "pid"),
+      status.workers.find((worker) => worker.index === 0).pid,
+    );
   });
 });

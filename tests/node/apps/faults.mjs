@@ -16,7 +16,12 @@ export class Faults {
 
   about(call) {
     const { deadline, signal, ...rest } = call;
-    return { ...rest, left: deadline === undefined ? null : deadline - Date.now(), pid: process.pid, cwd: process.cwd() };
+    return {
+      ...rest,
+      left: deadline === undefined ? null : deadline - Date.now(),
+      pid: process.pid,
+      cwd: process.cwd(),
+    };
   }
 
   fail(call, text) {
