@@ -71,7 +71,7 @@ LANGUAGES = (
         name="rust",
         run=("{build}/rust/debug/examples/conformance",),
         build=(
-            ("cargo", "build", "--locked", "--manifest-path", "{root}/client/rust/Cargo.toml", "--example", "conformance"),
+            ("cargo", "build", "--locked", "--manifest-path={root}/client/rust/Cargo.toml", "--example=conformance"),
         ),
         tools=("cargo", "protoc"),
         features=frozenset({"raw", "cancel", "eager"}),

@@ -26,7 +26,8 @@ pub(crate) fn why_not(path: &Path, error: &io::Error) -> String {
 pub(crate) fn refused_at_accept() -> String {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     format!(
-        "accepted and closed at once: check allow_uids and allow_gids of dirtyd, you are uid {uid} ({}), gid {gid} ({})",
+        "accepted and closed at once: check allow_uids and allow_gids of dirtyd, \
+         you are uid {uid} ({}), gid {gid} ({})",
         user_name(uid),
         group_name(gid)
     )

@@ -333,6 +333,25 @@ class DirtyClientTest {
   }
 
   @Test
+  void whatDependsOnFutureMayBlock() throws Exception {
+    try (Dirtyd dirtyd = Dirtyd.ready();
+        DirtyClient absent = impatient(Path.of("/nowhere"));
+        DirtyClient client = clientOf(dirtyd)) {
+      CompletableFuture<Result> fallback =
+          absent.executeAsync(APP, "same", 1).exceptionally(error -> again(absent, client));
+      assertEquals(2, fallback.get().value().intValue());
+      CompletableFuture<Result> chained =
+          client.executeAsync(APP, "same", 1).thenApply(result -> client.execute(APP, "same", 3));
+      assertEquals(3, chained.get().value().intValue());
+    }
+  }
+
+  private static Result again(DirtyClient absent, DirtyClient client) {
+    failure(DirtyConnectionException.class, absent, Call.of(APP, "same", 1));
+    return client.execute(APP, "same", 2);
+  }
+
+  @Test
   void closingTheClientEndsItsCalls() throws Exception {
     try (Dirtyd dirtyd = Dirtyd.ready()) {
       DirtyClient client = clientOf(dirtyd);

@@ -17,8 +17,8 @@ import java.util.Objects;
  *
  * <p>Arguments are anything that Jackson can turn into JSON: {@code null}, strings, numbers, lists, maps, {@code
  * JsonNode}, classes of yours. {@code byte[]}, anywhere in them, passes as bytes. An object whose only key is {@code
- * $attachment} is refused, as are NaN, infinities and strings with unpaired surrogates. Not thread-safe; sending it does
- * not change it.
+ * $attachment} is refused, as are NaN, infinities and strings with unpaired surrogates. Not thread-safe; sending it
+ * does not change it.
  */
 public final class Call {
   final String app;

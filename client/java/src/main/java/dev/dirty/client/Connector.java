@@ -3,6 +3,7 @@ package dev.dirty.client;
 import io.grpc.ConnectivityState;
 import io.grpc.ManagedChannel;
 import io.grpc.netty.shaded.io.grpc.netty.NettyChannelBuilder;
+import io.grpc.netty.shaded.io.netty.channel.ChannelOption;
 import io.grpc.netty.shaded.io.netty.channel.EventLoop;
 import io.grpc.netty.shaded.io.netty.channel.epoll.EpollDomainSocketChannel;
 import io.grpc.netty.shaded.io.netty.channel.unix.DomainSocketAddress;
@@ -11,12 +12,14 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Executor;
+import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
 
 /**
- * Finds dirtyd, and finds it again. Owns a channel for each socket that may be the one; once one has answered, the client
- * stays with it. {@link #ready} may be called from any thread; all else happens on the event loop.
+ * Finds dirtyd, and finds it again. Owns a channel for each socket that may be the one; once one has answered, the
+ * client stays with it. {@link #ready} may be called from any thread; all else happens on the event loop, but who waits is
+ * told on the executor, where it may block.
  */
 final class Connector {
   private static final int MAX_METADATA_SIZE = 64 << 10; // details of errors
@@ -49,6 +52,7 @@ final class Connector {
   }
 
   private final EventLoop loop;
+  private final Executor executor;
   private volatile Place chosen;
   private volatile boolean closed;
   // On the loop only:
@@ -59,8 +63,9 @@ final class Connector {
 
   Connector(List<String> paths, EventLoop loop, Executor executor) {
     this.loop = loop;
+    this.executor = executor;
     for (String path : paths) {
-      places.add(new Place(path, bytes(path) > Obstacles.LONGEST_PATH ? null : channel(path, executor)));
+      places.add(new Place(path, bytes(path) > Obstacles.LONGEST_PATH ? null : channel(path)));
     }
   }
 
@@ -68,17 +73,18 @@ final class Connector {
     return path.getBytes(StandardCharsets.UTF_8).length;
   }
 
-  private ManagedChannel channel(String path, Executor executor) {
-    NettyChannelBuilder builder =
-        NettyChannelBuilder.forAddress(new DomainSocketAddress(path))
+  private ManagedChannel channel(String path) {
+    return NettyChannelBuilder.forAddress(new DomainSocketAddress(path))
+            .executor(executor)
             .eventLoopGroup(loop)
             .channelType(EpollDomainSocketChannel.class, DomainSocketAddress.class)
+            .withOption(ChannelOption.SO_KEEPALIVE, null) // gRPC sets it, Netty warns that a Unix socket has none
             .usePlaintext()
             .overrideAuthority("localhost")
             .disableRetry() // what may have started is never sent again; what has not, Operation sends
             .maxInboundMessageSize(Integer.MAX_VALUE) // dirtyd limits results
-            .maxInboundMetadataSize(MAX_METADATA_SIZE);
-    return (executor == null ? builder : builder.executor(executor)).build();
+            .maxInboundMetadataSize(MAX_METADATA_SIZE)
+            .build();
   }
 
   /**
@@ -93,7 +99,7 @@ final class Connector {
     Waiter waiter = new Waiter(until);
     try {
       loop.execute(() -> add(waiter));
-    } catch (java.util.concurrent.RejectedExecutionException over) {
+    } catch (RejectedExecutionException over) {
       waiter.future.completeExceptionally(new Failed("the client is closed"));
     }
     return waiter.future;
@@ -157,7 +163,8 @@ final class Connector {
     }
     waiters.removeAll(late);
     explain()
-        .thenAccept(why -> late.forEach(waiter -> waiter.future.completeExceptionally(new Failed(why))));
+        .thenAcceptAsync(
+            why -> late.forEach(waiter -> waiter.future.completeExceptionally(new Failed(why))), executor);
   }
 
   /** The first place that is connected, unless an earlier one is still trying and has not taken long. */
@@ -199,7 +206,7 @@ final class Connector {
     chosen = found;
     List<Waiter> all = List.copyOf(waiters);
     waiters.clear();
-    all.forEach(waiter -> waiter.future.complete(found));
+    executor.execute(() -> all.forEach(waiter -> waiter.future.complete(found)));
   }
 
   private CompletableFuture<String> explain() {

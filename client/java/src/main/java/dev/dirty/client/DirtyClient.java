@@ -17,6 +17,9 @@ import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Executor;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.ThreadFactory;
 import java.util.concurrent.TimeUnit;
 
 /**
@@ -29,18 +32,21 @@ import java.util.concurrent.TimeUnit;
  * }
  * }</pre>
  *
- * <p>One connection, made by the first call and again when it is gone. A call that may have started is never sent again.
- * Thread-safe: keep one for the whole application. Linux on x86_64 and aarch64.
+ * <p>One connection, made by the first call and again when it is gone. A call that may have started is never sent
+ * again. Thread-safe: keep one for the whole application. Linux on x86_64 and aarch64.
  */
 public final class DirtyClient implements AutoCloseable {
   private final EventLoopGroup group;
+  private final ExecutorService pool; // null: the user's is used
   private final Connector connector;
   private final Duration connectTimeout;
   private final int maxMessageSize;
 
   private DirtyClient(Builder builder) {
-    group = new MultiThreadIoEventLoopGroup(1, new DefaultThreadFactory("dirty-client", true), EpollIoHandler.newFactory());
-    connector = new Connector(builder.paths(), group.next(), builder.executor);
+    ThreadFactory threads = new DefaultThreadFactory("dirty-client", true);
+    group = new MultiThreadIoEventLoopGroup(1, threads, EpollIoHandler.newFactory());
+    pool = builder.executor == null ? Executors.newCachedThreadPool(threads) : null;
+    connector = new Connector(builder.paths(), group.next(), pool == null ? builder.executor : pool);
     connectTimeout = builder.connectTimeout;
     maxMessageSize = builder.maxMessageSize;
   }
@@ -117,7 +123,14 @@ public final class DirtyClient implements AutoCloseable {
   @Override
   public void close() {
     connector.close();
-    group.shutdownGracefully(50, 5000, TimeUnit.MILLISECONDS);
+    group
+        .shutdownGracefully(50, 5000, TimeUnit.MILLISECONDS)
+        .addListener(
+            down -> {
+              if (pool != null) {
+                pool.shutdown();
+              }
+            });
   }
 
   private ExecuteRequest request(Call call) {
@@ -211,7 +224,7 @@ public final class DirtyClient implements AutoCloseable {
       return this;
     }
 
-    /** Where results are parsed, and what depends on futures runs; if not given, a pool that gRPC shares. */
+    /** Where results are parsed, and what depends on futures runs; if not given, a pool of the client's. */
     public Builder executor(Executor where) {
       executor = Objects.requireNonNull(where, "where");
       return this;

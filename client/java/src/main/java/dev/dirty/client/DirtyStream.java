@@ -21,8 +21,8 @@ import java.util.concurrent.LinkedBlockingQueue;
  * }
  * }</pre>
  *
- * <p>It reads little ahead: who does not read holds up the action. An error comes after the values before it. One thread
- * reads; any may close. A stream that was not read to its end must be closed, which cancels the call.
+ * <p>It reads little ahead: who does not read holds up the action. An error comes after the values before it. One
+ * thread reads; any may close. A stream that was not read to its end must be closed, which cancels the call.
  */
 public final class DirtyStream implements Iterator<JsonNode>, Iterable<JsonNode>, AutoCloseable {
   private static final int AHEAD = 2;
