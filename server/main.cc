@@ -42,6 +42,7 @@
 #include "server/observe/systemd.h"
 #include "server/rpc/admin.h"
 #include "server/rpc/execute.h"
+#include "server/rpc/grpc_log.h"
 #include "server/rpc/health.h"
 #include "server/rpc/listener.h"
 #include "server/rpc/network.h"
@@ -240,7 +241,11 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   absl::string_view metrics_path = settings.metrics;
   if (absl::ConsumePrefix(&metrics_path, "unix:")) own_sockets.emplace_back(metrics_path);
   absl::StatusOr<std::unique_ptr<RuntimeDir>> runtime_dir = RuntimeDir::Take(settings.runtime_dir, own_sockets);
-  if (!runtime_dir.ok()) return Fail(kExitCannotStart, runtime_dir.status().message());
+  if (!runtime_dir.ok()) {
+    const absl::string_view why = runtime_dir.status().message();
+    const bool of_metrics = metrics_path != settings.metrics && absl::StrContains(why, metrics_path);
+    return Fail(kExitCannotStart, absl::StrCat(of_metrics ? "metrics: " : "", why));
+  }
   const PoolSettings& first = settings.pools.front();
   if (absl::Status status = PrepareWorkersDirectory(settings.runtime_dir, first.user, first.group); !status.ok()) {
     return Fail(kExitCannotStart, status.message());
@@ -271,7 +276,9 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   builder.AddChannelArgument("grpc.enable_channelz", 0);
   builder.AddChannelArgument("grpc.http2.bdp_probe", 0);
   std::unique_ptr<NetworkAccess> network;
+  std::optional<GrpcLog> grpc_log;
   if (settings.network.enabled()) {
+    grpc_log.emplace(clock, log);
     absl::StatusOr<NetworkFiles> files = ReadNetworkFiles(settings.network);
     if (!files.ok()) return Fail(kExitCannotStart, files.status().message());
     network = std::make_unique<NetworkAccess>(settings.network, NetworkFiles());

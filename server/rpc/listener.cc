@@ -31,8 +31,8 @@ constexpr int kAcceptBatch = 64;
 constexpr int kBacklog = 4096;
 constexpr int kDescriptorsPerConnection = 2;
 constexpr int kRefusalLinesPerSecond = 10;
-// From the network: a TLS handshake takes up to a millisecond of the loop.
-constexpr int kNetworkBatch = 32;
+// From the network: a TLS handshake takes one to two milliseconds of the loop.
+constexpr int kNetworkBatch = 16;
 constexpr absl::Duration kNetworkInterval = absl::Milliseconds(100);  // the watcher's pause
 
 }  // namespace

@@ -227,6 +227,7 @@ TEST_F(Network, LetsNobodyInWithAWrongCertificate) {
     EXPECT_EQ(Add(Dial(port, identity)).error_code(), StatusCode::UNAVAILABLE) << what;
   }
   EXPECT_TRUE(Add(Dial(port, Client())).ok());
+  EXPECT_THAT(dirtyd.process().WaitForLine("certificate verify failed"), HasSubstr(" WARNING gRPC: ")) << "in our log";
   dirtyd.Stop(SIGTERM);
 }
 
