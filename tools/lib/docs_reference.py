@@ -30,7 +30,7 @@ def pages(protos: pathlib.Path, intro: str) -> dict[str, str]:
     made = {f"reference/{file.page}": file.markdown(places) for file in files}
     rows = [
         f"| [{file.title}]({file.page}) | {first_sentence(file.comment((SYNTAX,)))} | {file.summary()} |"
-        for file in files
+        for file in sorted(files, key=lambda file: file.page)
     ]
     made["reference/index.md"] = "\n".join(
         [intro.rstrip(), "", "| file | what | services |", "|---|---|---|", *rows, ""]
