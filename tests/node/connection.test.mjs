@@ -15,7 +15,7 @@ import {
   DirtyQueueFullError,
 } from "dirty-client";
 import { ArbiterService, ErrorMessage, ExecuteRequest, RetryInfo, RpcStatus } from "dirty-client/protocol";
-import { Dirtyd, makeFolder } from "./dirtyd.mjs";
+import { Dirtyd, eventually, makeFolder } from "./dirtyd.mjs";
 
 const CALLS = { apps: ["calls:Calls"] };
 
@@ -183,7 +183,7 @@ async function fake(handlers) {
   const server = new grpc.Server();
   server.addService(ArbiterService, handlers);
   await new Promise((resolve) => server.bindAsync(`unix:${socket}`, grpc.ServerCredentials.createInsecure(), resolve));
-  return { client: new Client({ socket }), end: () => server.forceShutdown() };
+  return { client: new Client({ socket, connectTimeout: 200 }), server, end: () => server.forceShutdown() };
 }
 
 test("what goes with a call, and nothing is sent twice", async () => {
@@ -242,5 +242,38 @@ test("details of errors, and errors without details", async () => {
     assert.equal((await reasonOf(client.execute(String(code), "c"))).reason, reason);
   }
   client.close();
+  end();
+});
+
+/** A fake with one call that runs until it is let go. */
+async function held() {
+  let letGo;
+  const { client, server, end } = await fake({
+    execute: (call, answer) => {
+      letGo = () => answer(null, { result: '"ended"', attachments: [], callId: "", workerId: 1 });
+    },
+  });
+  const call = client.execute("a:B", "c");
+  while (!letGo) await new Promise(setImmediate);
+  return { client, server, end, call, letGo };
+}
+
+test("calls that run end, though the server takes no new ones", async () => {
+  const { client, server, call, letGo } = await held();
+  const gone = new Promise((resolve) => server.tryShutdown(resolve));
+  // Until the client has heard of it, calls are still sent.
+  await eventually(async () => (await reasonOf(client.execute("a:B", "c"))).reason === "CONNECTION", "the end");
+  letGo();
+  assert.equal(await call, "ended");
+  await gone;
+  client.close();
+});
+
+test("calls that run end, though the client is closed", async () => {
+  const { client, call, letGo, end } = await held();
+  client.close();
+  assert.equal((await reasonOf(client.execute("a:B", "c"))).reason, "CONNECTION");
+  letGo();
+  assert.equal(await call, "ended");
   end();
 });
