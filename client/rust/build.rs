@@ -8,5 +8,8 @@ fn main() -> std::io::Result<()> {
         .build_server(false)
         .build_transport(false)
         .bytes(".")
-        .compile_protos(&[protos.join("dirty/v1/arbiter.proto")], &[protos.to_path_buf()])
+        .compile_protos(
+            &[protos.join("dirty/v1/arbiter.proto")],
+            &[protos.to_path_buf()],
+        )
 }

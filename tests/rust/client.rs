@@ -363,20 +363,30 @@ async fn a_call_waits_for_dirtyd_to_start() {
 async fn after_a_restart_the_first_call_succeeds_soon() {
     let mut dirtyd = Dirtyd::ready();
     let client = client_of(&dirtyd);
-    for round in 0..3 {
+    for signal in ["KILL", "TERM", "KILL", "TERM"] {
         assert_eq!(
-            client.execute(APP, "same", (round,)).await.unwrap().value,
-            round
+            client.execute(APP, "same", (signal,)).await.unwrap().value,
+            signal
         );
-        dirtyd.kill();
+        dirtyd.end(signal);
         dirtyd.start(&[]);
         let again = Instant::now();
         assert_eq!(
-            client.execute(APP, "same", (round,)).await.unwrap().value,
-            round
+            client.execute(APP, "same", (signal,)).await.unwrap().value,
+            signal
         );
         assert!(again.elapsed() < Duration::from_secs(2));
     }
+    dirtyd.end("KILL");
+    let error = failure(client.call(APP, "same").timeout(Duration::from_millis(300))).await;
+    let socket = dirtyd.socket();
+    assert_eq!(
+        error.message,
+        format!(
+            "cannot reach dirtyd: {}: nobody is listening",
+            socket.display()
+        )
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -387,7 +397,7 @@ async fn a_call_that_was_cut_off_is_not_sent_again() {
     let mut chunks = client.stream(APP, "count_then_wait", (1,)).await.unwrap();
     dirtyd.wait_for_line("counted, waiting");
     dirtyd.wait_for_line("waiting");
-    dirtyd.kill();
+    dirtyd.end("KILL");
     dirtyd.start(&[]);
     let error = call.await.unwrap().unwrap_err();
     assert_eq!(error.reason, Reason::OutcomeUnknown, "{error}");

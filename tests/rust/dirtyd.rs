@@ -125,9 +125,9 @@ impl Dirtyd {
         );
     }
 
-    /// Ends it without a word.
-    pub fn kill(&mut self) {
-        self.signal("KILL");
+    /// Ends it with a signal.
+    pub fn end(&mut self, signal: &str) {
+        self.signal(signal);
         self.process.take().unwrap().wait().unwrap();
     }
 }

@@ -10,8 +10,14 @@ async fn main() -> Result<(), dirty_client::Error> {
     let response = client.execute("hello:Hello", "greet", ("you",)).await?;
     println!("{}", response.value);
 
-    let call = client.call("hello:Hello", "greet").arg("you").kwarg("mark", "?");
-    println!("{}", call.timeout(Duration::from_secs(10)).execute().await?.value);
+    let call = client
+        .call("hello:Hello", "greet")
+        .arg("you")
+        .kwarg("mark", "?");
+    println!(
+        "{}",
+        call.timeout(Duration::from_secs(10)).execute().await?.value
+    );
 
     let mut chunks = client.stream("hello:Hello", "count", (2,)).await?;
     while let Some(chunk) = chunks.next().await {
@@ -19,7 +25,11 @@ async fn main() -> Result<(), dirty_client::Error> {
     }
 
     let photo: &[u8] = b"\xff\xd8\xff\xe0";
-    let response = client.call("hello:Hello", "mirror").bytes(photo).execute().await?;
+    let response = client
+        .call("hello:Hello", "mirror")
+        .bytes(photo)
+        .execute()
+        .await?;
     println!("{:?}", response.bytes(&response.value));
 
     match client.execute("hello:Hello", "sing", ()).await {

@@ -44,7 +44,11 @@ impl Call {
     pub(crate) fn new(client: Client, app: String, action: String) -> Call {
         Call {
             client,
-            request: ExecuteRequest { app, action, ..ExecuteRequest::default() },
+            request: ExecuteRequest {
+                app,
+                action,
+                ..ExecuteRequest::default()
+            },
             args: Vec::new(),
             kwargs: Map::new(),
             timeout: None,
@@ -66,7 +70,9 @@ impl Call {
         match self.valued("args", values) {
             Some(Value::Array(values)) => self.args.extend(values),
             Some(Value::Null) | None => {}
-            Some(_) => self.refuse("args: positional arguments are a tuple, an array or a Vec; use arg() for one"),
+            Some(_) => self.refuse(
+                "args: positional arguments are a tuple, an array or a Vec; use arg() for one",
+            ),
         }
         self
     }
@@ -144,7 +150,11 @@ impl Call {
             let (mut stub, request, way) = self.start().await?;
             let answer = within(way.time_left, stub.execute(request)).await;
             let response = answer.ok_or_else(|| Error::no_answer(&way.path))?;
-            Response::from_proto(response.map_err(|status| Error::from_status(&status, &way.path))?.into_inner())
+            Response::from_proto(
+                response
+                    .map_err(|status| Error::from_status(&status, &way.path))?
+                    .into_inner(),
+            )
         };
         outcome.await.map_err(|error| name.complete(error))
     }
@@ -160,7 +170,12 @@ impl Call {
             let (mut stub, request, way) = self.start().await?;
             let answer = within(way.time_left, stub.execute_stream(request)).await;
             let response = answer.ok_or_else(|| Error::no_answer(&way.path))?;
-            Ok((response.map_err(|status| Error::from_status(&status, &way.path))?.into_inner(), way))
+            Ok((
+                response
+                    .map_err(|status| Error::from_status(&status, &way.path))?
+                    .into_inner(),
+                way,
+            ))
         };
         match outcome.await {
             Ok((chunks, way)) => Ok(Chunks::new(chunks, way, name)),
@@ -173,7 +188,9 @@ impl Call {
     }
 
     fn valued(&mut self, what: &str, value: impl Serialize) -> Option<Value> {
-        to_value(value).map_err(|error| self.refuse(format!("{what}: {error}"))).ok()
+        to_value(value)
+            .map_err(|error| self.refuse(format!("{what}: {error}")))
+            .ok()
     }
 
     /// Checks the arguments, connects, and gives what is needed to send.
@@ -186,18 +203,30 @@ impl Call {
         let connection = connector.get(connect_by).await?;
         let time_left = timeout.map(|timeout| time_left(timeout, started.elapsed()));
         if let Some(time) = time_left {
-            self.request.timeout = Some(time.try_into().map_err(|_| Error::invalid("timeout is too long"))?);
+            self.request.timeout = Some(
+                time.try_into()
+                    .map_err(|_| Error::invalid("timeout is too long"))?,
+            );
         }
         let mut request = Request::new(self.request);
         if let Some(time) = time_left {
             request.set_timeout(time + ANSWER_TIME);
         }
         if let Some(traceparent) = self.traceparent {
-            let value = traceparent.parse().map_err(|_| Error::invalid("traceparent is not ASCII text"))?;
+            let value = traceparent
+                .parse()
+                .map_err(|_| Error::invalid("traceparent is not ASCII text"))?;
             request.metadata_mut().insert("traceparent", value);
         }
-        let way = Way { path: connection.path().to_owned(), time_left };
-        let sender = Sender { connection, connector, connect_by };
+        let way = Way {
+            path: connection.path().to_owned(),
+            time_left,
+        };
+        let sender = Sender {
+            connection,
+            connector,
+            connect_by,
+        };
         let stub = ArbiterClient::with_origin(sender, Uri::from_static("http://localhost"));
         Ok((stub.max_decoding_message_size(usize::MAX), request, way))
     }
@@ -211,9 +240,17 @@ impl Call {
             return Err(Error::invalid("timeout must be positive"));
         }
         let count = self.request.attachments.len();
-        let (args, kwargs) = (std::mem::take(&mut self.args), Value::Object(std::mem::take(&mut self.kwargs)));
+        let (args, kwargs) = (
+            std::mem::take(&mut self.args),
+            Value::Object(std::mem::take(&mut self.kwargs)),
+        );
         if !args.is_empty() {
-            self.request.args = encoded("args", self.request.args.is_empty(), Value::Array(args), count)?;
+            self.request.args = encoded(
+                "args",
+                self.request.args.is_empty(),
+                Value::Array(args),
+                count,
+            )?;
         }
         if kwargs.as_object().is_some_and(|named| !named.is_empty()) {
             self.request.kwargs = encoded("kwargs", self.request.kwargs.is_empty(), kwargs, count)?;
@@ -230,7 +267,9 @@ impl Call {
 /// The JSON text of arguments, of which there must be no text already.
 fn encoded(what: &str, alone: bool, value: Value, attachments: usize) -> Result<String> {
     if !alone {
-        return Err(Error::invalid(format!("{what}: given both as values and as JSON text")));
+        return Err(Error::invalid(format!(
+            "{what}: given both as values and as JSON text"
+        )));
     }
     match obstacle(&value, attachments) {
         Some(obstacle) => Err(Error::invalid(format!("{what}: {obstacle}"))),
@@ -271,7 +310,11 @@ struct Name {
 impl Name {
     fn of(call: &Call) -> Name {
         let ExecuteRequest { app, action, .. } = &call.request;
-        Name { app: app.clone(), action: action.clone(), timeout: call.timeout }
+        Name {
+            app: app.clone(),
+            action: action.clone(),
+            timeout: call.timeout,
+        }
     }
 
     fn complete(&self, error: Error) -> Error {
@@ -295,8 +338,15 @@ pub struct Chunks {
 
 impl Chunks {
     fn new(chunks: Streaming<crate::proto::Chunk>, way: Way, name: Name) -> Chunks {
-        let overdue = way.time_left.map(|time| Box::pin(sleep(time + ANSWER_TIME)));
-        Chunks { chunks: Some(chunks), overdue, path: way.path, name }
+        let overdue = way
+            .time_left
+            .map(|time| Box::pin(sleep(time + ANSWER_TIME)));
+        Chunks {
+            chunks: Some(chunks),
+            overdue,
+            path: way.path,
+            name,
+        }
     }
 
     /// The next value; `None` after the last.
@@ -314,9 +364,11 @@ impl Chunks {
         &mut self,
         item: Option<std::result::Result<crate::proto::Chunk, Status>>,
     ) -> Poll<Option<Result<Chunk>>> {
-        match item
-            .map(|chunk| chunk.map_err(|status| Error::from_status(&status, &self.path)).and_then(Chunk::from_proto))
-        {
+        match item.map(|chunk| {
+            chunk
+                .map_err(|status| Error::from_status(&status, &self.path))
+                .and_then(Chunk::from_proto)
+        }) {
             Some(Ok(chunk)) => Poll::Ready(Some(Ok(chunk))),
             Some(Err(error)) => self.fail(error),
             None => {
@@ -337,7 +389,10 @@ impl Stream for Chunks {
         if let Poll::Ready(item) = Pin::new(chunks).poll_next(context) {
             return self.received(item);
         }
-        let overdue = self.overdue.as_mut().is_some_and(|overdue| overdue.as_mut().poll(context).is_ready());
+        let overdue = self
+            .overdue
+            .as_mut()
+            .is_some_and(|overdue| overdue.as_mut().poll(context).is_ready());
         if !overdue {
             return Poll::Pending;
         }

@@ -76,7 +76,10 @@ impl Client {
     ///
     /// It cannot be reached within `connect_timeout`.
     pub async fn connect(&self) -> Result<()> {
-        self.connector.get(self.connector.connect_by(None)).await.map(drop)
+        self.connector
+            .get(self.connector.connect_by(None))
+            .await
+            .map(drop)
     }
 }
 
@@ -96,7 +99,11 @@ pub struct Builder {
 
 impl Default for Builder {
     fn default() -> Builder {
-        Builder { socket: None, connect_timeout: Duration::from_secs(5), max_message_size: 64 << 20 }
+        Builder {
+            socket: None,
+            connect_timeout: Duration::from_secs(5),
+            max_message_size: 64 << 20,
+        }
     }
 }
 

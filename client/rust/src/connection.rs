@@ -40,7 +40,8 @@ pub(crate) struct Connection {
 impl Connection {
     /// Takes over a stream that was connected to `path`; its I/O runs on a task of this runtime.
     pub(crate) async fn new(path: PathBuf, stream: UnixStream) -> Result<Connection, String> {
-        let probe = rustix::io::fcntl_dupfd_cloexec(&stream, 3).map_err(|error| error.to_string())?;
+        let probe =
+            rustix::io::fcntl_dupfd_cloexec(&stream, 3).map_err(|error| error.to_string())?;
         let (sender, connection) = Builder::new(TokioExecutor::new())
             .max_header_list_size(MAX_HEADERS)
             .initial_stream_window_size(STREAM_WINDOW)
@@ -49,7 +50,11 @@ impl Connection {
             .await
             .map_err(|error| error.to_string())?;
         tokio::spawn(connection); // its error is that of the calls on it
-        Ok(Connection { path: Arc::new(path), probe: Arc::new(probe), sender })
+        Ok(Connection {
+            path: Arc::new(path),
+            probe: Arc::new(probe),
+            sender,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -121,9 +126,13 @@ impl Service<Request<Body>> for Sender {
 }
 
 fn broken(connection: &Connection, error: hyper::Error) -> Error {
-    let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+    let why =
+        std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
     Error::new(
         Reason::OutcomeUnknown,
-        format!("outcome unknown: the connection to {} broke during the call ({why})", connection.path().display()),
+        format!(
+            "outcome unknown: the connection to {} broke during the call ({why})",
+            connection.path().display()
+        ),
     )
 }

@@ -20,10 +20,17 @@ const GREETING_TIME: Duration = Duration::from_millis(50);
 
 /// The sockets to try for a client to which none was given: `$DIRTY_SOCKET`, then dirtyd's own defaults.
 pub(crate) fn default_paths() -> Vec<PathBuf> {
-    let of = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let of = |name| {
+        env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     let mut paths: Vec<PathBuf> = of("DIRTY_SOCKET").into_iter().collect();
     let runtime = of("XDG_RUNTIME_DIR").map(|folder| folder.join("dirty/dirty.sock"));
-    for path in [Some("/run/dirty/dirty.sock".into()), runtime].into_iter().flatten() {
+    for path in [Some("/run/dirty/dirty.sock".into()), runtime]
+        .into_iter()
+        .flatten()
+    {
         if !paths.contains(&path) {
             paths.push(path);
         }
@@ -59,7 +66,12 @@ struct Place {
 
 impl Connector {
     pub(crate) fn new(paths: Vec<PathBuf>, connect_timeout: Duration) -> Connector {
-        let place = |path| Place { path, silent: None, failure: String::new(), refused: false };
+        let place = |path| Place {
+            path,
+            silent: None,
+            failure: String::new(),
+            refused: false,
+        };
         Connector {
             connect_timeout,
             current: Mutex::new(None),
@@ -73,7 +85,10 @@ impl Connector {
 
     /// Until when a call that starts now waits for a connection.
     pub(crate) fn connect_by(&self, timeout: Option<Duration>) -> Instant {
-        Instant::now() + timeout.map_or(self.connect_timeout, |timeout| timeout.min(self.connect_timeout))
+        Instant::now()
+            + timeout.map_or(self.connect_timeout, |timeout| {
+                timeout.min(self.connect_timeout)
+            })
     }
 
     /// A connection that is alive, as far as one can see; tries at least once.
@@ -101,11 +116,17 @@ impl Connector {
     }
 
     fn current(&self) -> Option<Connection> {
-        lock(&self.current).as_ref().filter(|connection| connection.alive()).cloned()
+        lock(&self.current)
+            .as_ref()
+            .filter(|connection| connection.alive())
+            .cloned()
     }
 
     fn failed(&self) -> Error {
-        Error::new(Reason::Connection, format!("cannot reach dirtyd: {}", lock(&self.failure)))
+        Error::new(
+            Reason::Connection,
+            format!("cannot reach dirtyd: {}", lock(&self.failure)),
+        )
     }
 }
 
@@ -123,7 +144,10 @@ impl Search {
     }
 
     fn failure(&self) -> String {
-        let each = self.places.iter().map(|place| format!("{}: {}", place.path.display(), place.failure));
+        let each = self
+            .places
+            .iter()
+            .map(|place| format!("{}: {}", place.path.display(), place.failure));
         each.collect::<Vec<_>>().join("; ")
     }
 
@@ -133,7 +157,11 @@ impl Search {
             return Duration::ZERO; // the attempt itself waits for the greeting
         }
         let refused = self.places.iter().any(|place| place.refused);
-        let longest = if refused { LONGEST_BACKOFF_IF_REFUSED } else { LONGEST_BACKOFF };
+        let longest = if refused {
+            LONGEST_BACKOFF_IF_REFUSED
+        } else {
+            LONGEST_BACKOFF
+        };
         let pause = self.backoff.min(longest);
         self.backoff = pause * 2;
         pause

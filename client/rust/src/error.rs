@@ -196,9 +196,13 @@ impl Error {
             return error.clone();
         }
         let (mut result, mut retry_delay) = (None, None);
-        for detail in proto::RpcStatus::decode(status.details()).map_or_else(|_| Vec::new(), |status| status.details) {
+        for detail in proto::RpcStatus::decode(status.details())
+            .map_or_else(|_| Vec::new(), |status| status.details)
+        {
             if detail.type_url.ends_with("/dirty.v1.Error") {
-                result = proto::Error::decode(&*detail.value).ok().map(Error::from_proto);
+                result = proto::Error::decode(&*detail.value)
+                    .ok()
+                    .map(Error::from_proto);
             } else if detail.type_url.ends_with("/google.rpc.RetryInfo") {
                 let info = proto::RetryInfo::decode(&*detail.value).ok();
                 retry_delay = info.and_then(|info| info.retry_delay).map(duration);
@@ -224,12 +228,18 @@ impl Error {
             return broke();
         }
         match status.code() {
-            Code::ResourceExhausted => Error::new(Reason::TooLarge, format!("refused by the transport: {text}")),
+            Code::ResourceExhausted => Error::new(
+                Reason::TooLarge,
+                format!("refused by the transport: {text}"),
+            ),
             Code::DeadlineExceeded => no_answer(path),
             Code::Cancelled => Error::new(Reason::Cancelled, "cancelled"),
             Code::PermissionDenied => Error::new(Reason::PermissionDenied, text),
             Code::Unavailable | Code::Internal | Code::Unknown => broke(),
-            code => Error::new(Reason::Unknown, format!("{text} (gRPC code {}, {path})", code as i32)),
+            code => Error::new(
+                Reason::Unknown,
+                format!("{text} (gRPC code {}, {path})", code as i32),
+            ),
         }
     }
 
@@ -258,7 +268,10 @@ impl Error {
 }
 
 fn no_answer(path: impl fmt::Display) -> Error {
-    Error::new(Reason::Timeout, format!("no answer from {path} in time: outcome unknown"))
+    Error::new(
+        Reason::Timeout,
+        format!("no answer from {path} in time: outcome unknown"),
+    )
 }
 
 /// An error of ours that came up through tonic.

@@ -16,7 +16,10 @@ pub(crate) fn why_not(path: &Path, error: &io::Error) -> String {
         ErrorKind::PermissionDenied => permission_denied(path),
         ErrorKind::WouldBlock => "busy: too many connections wait to be accepted".to_owned(),
         ErrorKind::InvalidInput => {
-            format!("too long: {} bytes, a socket's path has at most 107", path.as_os_str().len())
+            format!(
+                "too long: {} bytes, a socket's path has at most 107",
+                path.as_os_str().len()
+            )
         }
         _ => error.to_string(),
     }
@@ -49,7 +52,11 @@ fn permission_denied(path: &Path) -> String {
     folders.reverse();
     for folder in folders {
         if let (Err(_), Ok(found)) = (access(folder, Access::EXEC_OK), fs::metadata(folder)) {
-            return format!("permission denied: folder {} is {}", folder.display(), who_may(&found));
+            return format!(
+                "permission denied: folder {} is {}",
+                folder.display(),
+                who_may(&found)
+            );
         }
     }
     format!("permission denied: you are uid {}", geteuid().as_raw())
@@ -57,8 +64,15 @@ fn permission_denied(path: &Path) -> String {
 
 /// `dirty:dirty 0660, you are uid 33`
 fn who_may(file: &Metadata) -> String {
-    let (user, group, mode) = (user_name(file.uid()), group_name(file.gid()), file.mode() & 0o7777);
-    format!("{user}:{group} {mode:04o}, you are uid {}", geteuid().as_raw())
+    let (user, group, mode) = (
+        user_name(file.uid()),
+        group_name(file.gid()),
+        file.mode() & 0o7777,
+    );
+    format!(
+        "{user}:{group} {mode:04o}, you are uid {}",
+        geteuid().as_raw()
+    )
 }
 
 fn user_name(uid: u32) -> String {

@@ -39,14 +39,20 @@ impl From<Reference> for Attachment {
 
 impl From<Attachment> for Reference {
     fn from(attachment: Attachment) -> Reference {
-        Reference { number: attachment.0 }
+        Reference {
+            number: attachment.0,
+        }
     }
 }
 
 impl Attachment {
     /// Which one `value` refers to, if it is a reference.
     pub fn of(value: &Value) -> Option<Attachment> {
-        let number = value.as_object().filter(|object| object.len() == 1)?.get(KEY)?.as_u64()?;
+        let number = value
+            .as_object()
+            .filter(|object| object.len() == 1)?
+            .get(KEY)?
+            .as_u64()?;
         usize::try_from(number).ok().map(Attachment)
     }
 }
@@ -64,7 +70,9 @@ pub(crate) fn obstacle(value: &Value, attachments: usize) -> Option<String> {
                      and there are {attachments} attachments"
                 ));
             }
-            object.values().find_map(|value| obstacle(value, attachments))
+            object
+                .values()
+                .find_map(|value| obstacle(value, attachments))
         }
         Value::Array(array) => array.iter().find_map(|value| obstacle(value, attachments)),
         _ => None,
@@ -142,20 +150,31 @@ impl Chunk {
     }
 
     pub(crate) fn from_proto(chunk: proto::Chunk) -> Result<Chunk> {
-        Ok(Chunk { value: decode(&chunk.value)?, attachments: chunk.attachments })
+        Ok(Chunk {
+            value: decode(&chunk.value)?,
+            attachments: chunk.attachments,
+        })
     }
 }
 
 /// What a worker sent was checked by it; a foreign one may still be wrong.
 fn decode(text: &str) -> Result<Value> {
     if depth(text) > MAX_DEPTH {
-        return Err(Error::new(Reason::Unknown, format!("the result is nested more than {MAX_DEPTH} levels deep")));
+        return Err(Error::new(
+            Reason::Unknown,
+            format!("the result is nested more than {MAX_DEPTH} levels deep"),
+        ));
     }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     deserializer.disable_recursion_limit();
     Value::deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
-        .map_err(|error| Error::new(Reason::Unknown, format!("the worker's result cannot be read: {error}")))
+        .map_err(|error| {
+            Error::new(
+                Reason::Unknown,
+                format!("the worker's result cannot be read: {error}"),
+            )
+        })
 }
 
 /// How many levels of arrays and objects there are at most.

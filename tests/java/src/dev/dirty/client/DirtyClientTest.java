@@ -289,15 +289,15 @@ class DirtyClientTest {
   void afterRestartTheFirstCallSucceedsSoon() throws Exception {
     try (Dirtyd dirtyd = Dirtyd.ready();
         DirtyClient client = clientOf(dirtyd)) {
-      for (int round = 0; round < 3; round++) {
-        assertEquals(round, client.execute(APP, "same", round).value().intValue());
-        dirtyd.kill();
+      for (String signal : List.of("KILL", "TERM", "KILL", "TERM")) {
+        assertEquals(signal, client.execute(APP, "same", signal).as(String.class));
+        dirtyd.end(signal);
         dirtyd.start();
         long again = System.nanoTime();
-        assertEquals(round, client.execute(APP, "same", round).value().intValue());
+        assertEquals(signal, client.execute(APP, "same", signal).as(String.class));
         assertTrue(System.nanoTime() - again < TimeUnit.SECONDS.toNanos(2));
       }
-      dirtyd.kill();
+      dirtyd.end("KILL");
       assertEquals(
           "cannot reach dirtyd: " + dirtyd.socket() + ": nobody is listening",
           failure(
@@ -316,7 +316,7 @@ class DirtyClientTest {
       dirtyd.waitForLine("counted, waiting");
       CompletableFuture<Result> call = client.executeAsync(APP, "wait", 1000);
       dirtyd.waitForLine("INFO waiting");
-      dirtyd.kill();
+      dirtyd.end("KILL");
       dirtyd.start();
       Throwable error = assertThrows(ExecutionException.class, call::get).getCause();
       assertEquals(

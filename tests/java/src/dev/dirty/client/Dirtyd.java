@@ -98,9 +98,10 @@ final class Dirtyd implements AutoCloseable {
     new ProcessBuilder("kill", "-s", name, Long.toString(process.pid())).start().onExit().join();
   }
 
-  /** Ends it without a word. */
-  void kill() {
-    process.destroyForcibly().onExit().join();
+  /** Ends it with a signal. */
+  void end(String signal) throws IOException {
+    signal(signal);
+    process.onExit().join();
   }
 
   @Override
