@@ -23,7 +23,7 @@ class NetworkDrain {
   NetworkDrain(TimerQueue& timers, std::function<size_t()> connections)
       : timers_(timers), connections_(std::move(connections)) {}
 
-  // The shutdown begins, and may take so long. The first call counts.
+  // The shutdown begins, or goes on, and may take so long from now. The earliest end counts.
   void Begin(absl::Duration limit) { until_ = std::min(until_, timers_.Now() + std::min(limit, kNotice)); }
 
   // Runs `over` once it is over, from within if it is.
