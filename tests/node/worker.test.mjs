@@ -238,9 +238,9 @@ test("a stuck call: stacks, a kill, a new worker", async () => {
 });
 
 test("an app that blocks is no dead worker", async () => {
-  const config = pool([FAULTS], { top: { heartbeat_interval: "50ms", heartbeat_timeout: "400ms" } });
+  const config = pool([FAULTS], { top: { heartbeat_interval: "100ms", heartbeat_timeout: "1s" } });
   await withDirtyd(config, async (client, dirtyd) => {
-    assert.equal(await client.execute(FAULTS, "spinFor", [1500]), "spun");
+    assert.equal(await client.execute(FAULTS, "spinFor", [3000]), "spun");
     assert.equal((await dirtyd.status()).exits.length, 0);
   });
 });

@@ -103,9 +103,9 @@ function place(value: Value, attachments: readonly Uint8Array[]): Value {
   const members = value as { [key: string]: Value };
   const keys = Object.keys(members);
   if (keys.length === 1 && keys[0] === REFERENCE) {
-    const bytes = attachments[Number(members[REFERENCE])];
-    if (bytes === undefined)
-      throw new SyntaxError(`refers to attachment ${members[REFERENCE]} of ${attachments.length}`);
+    const number = members[REFERENCE];
+    const bytes = typeof number === "number" ? attachments[number] : undefined;
+    if (!bytes) throw new SyntaxError(`refers to attachment ${String(number)}; there are ${attachments.length}`);
     return bytes;
   }
   for (const key of keys) setOwn(members, key, place(members[key]!, attachments));
