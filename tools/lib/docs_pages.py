@@ -86,7 +86,7 @@ class Sources:
         text = self.text(file)
         assert text is not None
         if not file.endswith(".md"):
-            fence = "`" * max(3, *(len(ticks) + 1 for ticks in re.findall("`+", text)), 3)
+            fence = "`" * max([3, *(len(ticks) + 1 for ticks in re.findall("`+", text))])
             return (
                 f"# {file}\n\n{fence}{LANGUAGES.get(pathlib.PurePath(file).suffix, 'text')}\n{text.rstrip()}\n{fence}\n"
             )
