@@ -12,6 +12,9 @@
 #include "client/cpp/socket.h"
 #include "client/cpp/utf8.h"
 
+// What runs us says it, if that is a worker (worker/runtime/trace_context.h).
+extern "C" __attribute__((weak, visibility("default"))) const char* dirty_current_traceparent();
+
 namespace dirty::client::internal {
 namespace {
 
@@ -20,6 +23,7 @@ using std::chrono::nanoseconds;
 constexpr nanoseconds kLongest = std::chrono::hours(24 * 365 * 10);  // as good as for ever, and safe to add to a clock
 constexpr std::chrono::seconds kCutTime{5};  // for calls that were cut to come back; they take milliseconds
 constexpr std::size_t kWorthAsking = std::size_t{64} << 10;  // the arbiter refuses smaller requests itself
+constexpr std::size_t kLongestTraceparent = 256;
 constexpr char kForked[] = "the process forked during the call";
 
 Error Invalid(std::string message) { return {.reason = Reason::kInvalidRequest, .message = std::move(message)}; }
@@ -35,6 +39,11 @@ std::optional<Error> NotText(const v1::ExecuteRequest& request) {
     if (!IsUtf8(text)) return Invalid(absl::StrCat(name, " is not valid UTF-8"));
   }
   return std::nullopt;
+}
+
+// Whatever is in it, it must not spoil the frame or the metadata that it is sent in: the arbiter looks at the rest.
+bool CanBeTraceparent(const std::string& text) {
+  return text.size() <= kLongestTraceparent && text.find_first_not_of("0123456789abcdef-") == std::string::npos;
 }
 
 Options Bounded(Options options) {
@@ -74,6 +83,9 @@ Outcome<Outgoing> Core::Prepare(const std::string& app, const std::string& actio
   for (std::string& attachment : options.attachments) call.request.add_attachments(std::move(attachment));
   call.request.set_request_id(std::move(options.request_id));
   if (auto error = NotText(call.request)) return *std::move(error);
+  call.traceparent = std::move(options.traceparent);
+  if (call.traceparent.empty() && dirty_current_traceparent != nullptr) call.traceparent = dirty_current_traceparent();
+  if (!CanBeTraceparent(call.traceparent)) call.traceparent.clear();
   call.size = call.request.ByteSizeLong();
   if (auto error = TooLarge(call.size, options_.max_message_size)) return *std::move(error);
   if (call.size > kWorthAsking) {

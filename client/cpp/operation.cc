@@ -241,6 +241,7 @@ void SetLimits(Outgoing& call, grpc::ClientContext& context) {
   if (const auto left = SetTimeLeft(call)) {
     context.set_deadline(std::chrono::system_clock::now() + *left + kAnswerTime);
   }
+  if (!call.traceparent.empty()) context.AddMetadata("traceparent", call.traceparent);
 }
 
 Error CallError(const grpc::Status& status, const Connection& connection,

@@ -147,7 +147,7 @@ Outcome<std::shared_ptr<Connection>> Connect(const Outgoing& call, Connector& co
 std::optional<std::chrono::nanoseconds> SetTimeLeft(Outgoing& call);
 
 // The same, and a slightly later deadline into the context: the arbiter's answer to an overrun says more than the
-// transport's.
+// transport's. And the trace.
 void SetLimits(Outgoing& call, grpc::ClientContext& context);
 
 // FromStatus, with what the call knows. `cut`: why it was ended by a fork; empty if it was not.

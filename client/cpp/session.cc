@@ -102,6 +102,7 @@ void Session::Fill(const Frame& frame) {
       execute.mutable_request()->Swap(&call.outgoing.request);
       execute.set_stream(call.credits != 0);
       execute.set_credits(call.credits);
+      execute.set_traceparent(call.outgoing.traceparent);
       return;
     }
     case v1::SessionRequest::kCancel:

@@ -23,7 +23,8 @@ struct Outgoing {
   std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
   std::stop_token stop;
   std::function<bool()> interrupted;
-  std::size_t size = 0;  // of the request, in bytes
+  std::size_t size = 0;     // of the request, in bytes
+  std::string traceparent;  // empty: none
 };
 
 // How often a thread that waits for a call asks `interrupted`.

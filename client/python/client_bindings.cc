@@ -78,7 +78,7 @@ struct Request {
 };
 
 Request RequestOf(std::string app, std::string action, const py::tuple& args, const py::dict& kwargs,
-                  const py::object& timeout) {
+                  const py::object& timeout, std::optional<std::string> traceparent) {
   Request request{.app = std::move(app), .action = std::move(action), .args = {}, .kwargs = {}, .options = {}};
   auto write = [&](const char* root, const py::object& value, std::string& text) {
     if (py::len(value) == 0) return;
@@ -93,6 +93,7 @@ Request RequestOf(std::string app, std::string action, const py::tuple& args, co
     text = std::move(document->text);
     request.options.attachments = std::move(document->attachments);
   };
+  if (traceparent) request.options.traceparent = *std::move(traceparent);
   write("args", args, request.args);
   write("kwargs", kwargs, request.kwargs);
   if (!timeout.is_none()) {
@@ -188,8 +189,8 @@ class Client {
   }
 
   py::object Execute(std::string app, std::string action, const py::tuple& args, const py::dict& kwargs,
-                     const py::object& timeout) {
-    Request request = RequestOf(std::move(app), std::move(action), args, kwargs, timeout);
+                     const py::object& timeout, std::optional<std::string> traceparent) {
+    Request request = RequestOf(std::move(app), std::move(action), args, kwargs, timeout, std::move(traceparent));
     if (OnMainThread()) request.options.interrupted = &Interrupted;
     client::RawResult result = WithoutTheGil([&] {
       return client_.ExecuteRaw(std::move(request.app), std::move(request.action), std::move(request.args),
@@ -203,8 +204,8 @@ class Client {
   }
 
   Call Start(std::shared_ptr<Inbox> inbox, uint64_t key, std::string app, std::string action, const py::tuple& args,
-             const py::dict& kwargs, const py::object& timeout) {
-    Request request = RequestOf(std::move(app), std::move(action), args, kwargs, timeout);
+             const py::dict& kwargs, const py::object& timeout, std::optional<std::string> traceparent) {
+    Request request = RequestOf(std::move(app), std::move(action), args, kwargs, timeout, std::move(traceparent));
     auto done = [inbox = std::move(inbox), key](client::RawResult result) { inbox->Put({key, std::move(result)}); };
     return Call(WithoutTheGil([&] {
       return client_.ExecuteRawAsync(std::move(request.app), std::move(request.action), std::move(request.args),
@@ -213,8 +214,8 @@ class Client {
   }
 
   Stream Open(std::string app, std::string action, const py::tuple& args, const py::dict& kwargs,
-              const py::object& timeout) {
-    Request request = RequestOf(std::move(app), std::move(action), args, kwargs, timeout);
+              const py::object& timeout, std::optional<std::string> traceparent) {
+    Request request = RequestOf(std::move(app), std::move(action), args, kwargs, timeout, std::move(traceparent));
     request.options.interrupted = &Interrupted;
     return Stream(WithoutTheGil([&] {
       return client_.ExecuteStreamRaw(std::move(request.app), std::move(request.action), std::move(request.args),
@@ -262,9 +263,12 @@ void BindClient(py::module_& module) {
       .def("cancel", &Stream::Cancel);
   py::class_<Client>(module, "Client")
       .def(py::init<std::string, double, bool>(), "socket"_a = "", "connect_timeout"_a = 5.0, "unary"_a = false)
-      .def("execute", &Client::Execute, "app"_a, "action"_a, "args"_a, "kwargs"_a, "timeout"_a)
-      .def("start", &Client::Start, "inbox"_a, "key"_a, "app"_a, "action"_a, "args"_a, "kwargs"_a, "timeout"_a)
-      .def("stream", &Client::Open, "app"_a, "action"_a, "args"_a, "kwargs"_a, "timeout"_a);
+      .def("execute", &Client::Execute, "app"_a, "action"_a, "args"_a, "kwargs"_a, "timeout"_a,
+           "traceparent"_a = py::none())
+      .def("start", &Client::Start, "inbox"_a, "key"_a, "app"_a, "action"_a, "args"_a, "kwargs"_a, "timeout"_a,
+           "traceparent"_a = py::none())
+      .def("stream", &Client::Open, "app"_a, "action"_a, "args"_a, "kwargs"_a, "timeout"_a,
+           "traceparent"_a = py::none());
 }
 
 }  // namespace dirty

@@ -2,6 +2,7 @@
 // Built into the tests' tree only.
 
 #include <dirty/app.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -85,6 +86,7 @@ class Echo : public dirty::App {
     if (action == "cwd") return WorkingDirectory();
     if (action == "env") return Variable(args.at(0).get<std::string>().c_str());  // (name)
     if (action == "context") return Describe(context);
+    if (action == "trace") return Trace(context);
     if (action == "counter") return ++count_;
     Unknown(action);
   }
@@ -100,6 +102,14 @@ class Echo : public dirty::App {
     Json value = 1;
     for (size_t i = 0; i < levels; ++i) value = Json::array({std::move(value)});
     return value;
+  }
+
+  // What the app is told, and what a client in it would find.
+  static Json Trace(Context& context) {
+    using Current = const char*();
+    auto* current = reinterpret_cast<Current*>(dlsym(RTLD_DEFAULT, "dirty_current_traceparent"));
+    if (current == nullptr) throw std::runtime_error("dirty-worker does not export it");
+    return {context.traceparent(), current()};
   }
 
   static std::string WorkingDirectory() {

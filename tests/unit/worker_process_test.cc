@@ -85,7 +85,7 @@ TEST(Loading, SaysWhyAnAppCannotBeLoaded) {
   EXPECT_THAT(arbiter.failed["empty"].message(), HasSubstr("libempty.so has no app: include <dirty/app.h>"));
   EXPECT_THAT(arbiter.failed["noclasses"].message(), HasSubstr("has no app: write DIRTY_APP(Forgotten)"));
   EXPECT_THAT(arbiter.failed["abi"].message(), HasSubstr("it has [dirty/app.h 0, "));
-  EXPECT_THAT(arbiter.failed["abi"].message(), HasSubstr("this one needs [dirty/app.h 1, "));
+  EXPECT_THAT(arbiter.failed["abi"].message(), HasSubstr("this one needs [dirty/app.h 2, "));
   EXPECT_THAT(arbiter.failed["text"].message(), HasSubstr("cannot read file data"));
   for (const auto& [app, error] : arbiter.failed) {
     EXPECT_EQ(error.exception_type(), "dirty::LoadError") << app;
@@ -144,6 +144,18 @@ TEST(Calls, KnowTheirIdAndDeadline) {
   context = Json::parse(arbiter.Done(arbiter.StartCall(start)).response().result());
   EXPECT_GT(context["seconds_left"], 1000.0 - kPatience.count());
   EXPECT_LE(context["seconds_left"], 1000.5);
+}
+
+TEST(Calls, KnowTheirTrace) {
+  FakeArbiter arbiter;
+  arbiter.Load("Echo").AttachAndWait();
+  v1::StartCall start;
+  start.mutable_request()->set_app("Echo");
+  start.mutable_request()->set_action("trace");
+  const std::string trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+  start.set_traceparent(trace);
+  EXPECT_EQ(Json::parse(arbiter.Done(arbiter.StartCall(start)).response().result()), Json({trace, trace}));
+  EXPECT_EQ(Json::parse(arbiter.Call("Echo", "trace").response().result()), Json({"", ""}));
 }
 
 TEST(Calls, WhateverTheAppThrowsIsAnAppError) {

@@ -51,6 +51,7 @@ class NativeContext final : public Context {
   explicit NativeContext(Call& call) : call_(call) {}
 
   const std::string& call_id() const override { return call_.call_id(); }
+  const std::string& traceparent() const override { return call_.traceparent(); }
   std::chrono::steady_clock::time_point deadline() const override { return call_.deadline(); }
   bool cancelled() const override { return call_.cancelled(); }
 

@@ -54,6 +54,18 @@ class PythonHost::Attempt {
   ~Attempt() { host_.running_.erase(call_.number()); }
 
   void Run() {
+    const std::string& traceparent = call_.traceparent();
+    if (traceparent.empty()) return RunAction();
+    Object trace = Object::Steal(PyObject_CallMethod(host_.apps_.get(), "begin_trace", "s", traceparent.c_str()));
+    if (!trace) PyErr_WriteUnraisable(host_.apps_.get());
+    RunAction();
+    if (!trace) return;
+    Object ended = Object::Steal(PyObject_CallMethod(host_.apps_.get(), "end_trace", "(O)", trace.get()));
+    if (!ended) PyErr_WriteUnraisable(host_.apps_.get());
+  }
+
+ private:
+  void RunAction() {
     auto callable = host_.callables_.find(call_.request().app());
     if (callable == host_.callables_.end()) {
       Fail(AppError("LookupError", absl::StrCat("this worker did not load ", call_.request().app())));
@@ -66,7 +78,6 @@ class PythonHost::Attempt {
     if (result) Finish(std::move(result));
   }
 
- private:
   void Fail(v1::Error error) { *done_.mutable_error() = std::move(error); }
 
   // The Python exception that is set becomes the call's error.

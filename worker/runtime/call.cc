@@ -8,6 +8,7 @@
 #include "worker/runtime/app_host.h"
 #include "worker/runtime/failure.h"
 #include "worker/runtime/json_text.h"
+#include "worker/runtime/trace_context.h"
 
 namespace dirty::worker {
 namespace {
@@ -81,6 +82,7 @@ absl::Status Call::Emit(v1::Chunk chunk) {
 }
 
 void Call::Run(AppHost& host) {
+  const ScopedTraceparent trace(start_->traceparent().c_str());
   v1::WorkerFrame frame;
   v1::CallDone& done = *frame.mutable_done();
   done.set_call(number());

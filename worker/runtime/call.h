@@ -40,6 +40,8 @@ class Call {
   const v1::StartCall& start() const { return *start_; }
   const v1::ExecuteRequest& request() const { return start_->request(); }
   const CallLimits& limits() const { return limits_; }
+  // W3C; empty if there is none.
+  const std::string& traceparent() const { return start_->traceparent(); }
   bool streams() const { return start_->stream(); }
 
   // When the arbiter stops waiting; max(): never.

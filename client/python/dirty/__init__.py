@@ -14,6 +14,7 @@ from .errors import (
     DirtyTimeoutError,
     DirtyWorkerError,
 )
+from .tracing import current_traceparent, use_traceparent
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,8 @@ __all__ = [
     "DirtyStream",
     "DirtyTimeoutError",
     "DirtyWorkerError",
+    "current_traceparent",
     "get_dirty_client",
     "get_dirty_client_async",
+    "use_traceparent",
 ]

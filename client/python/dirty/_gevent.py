@@ -75,12 +75,13 @@ def execute(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     timeout: Optional[float],
+    traceparent: Optional[str],
 ) -> Any:
     """Runs a call; the hub goes on. A greenlet that is killed, or times out, while it waits cancels the call."""
     inbox = _inbox()
     key, result = inbox.expect()
     try:
-        call = native.start(inbox.native, key, app, action, args, kwargs, timeout)
+        call = native.start(inbox.native, key, app, action, args, kwargs, timeout, traceparent)
         try:
             return result.get()
         except BaseException:

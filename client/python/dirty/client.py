@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
 from . import _extension, _gevent, _loops
+from .tracing import current_traceparent
 
 if TYPE_CHECKING:
     import _dirty
@@ -92,8 +93,8 @@ class DirtyClient:
         signal handler raises, such as KeyboardInterrupt, ends the wait within 50 ms and cancels the call.
         """
         if _gevent.patched():
-            return _gevent.execute(self._native, app, action, args, kwargs, timeout)
-        return self._native.execute(app, action, args, kwargs, timeout)
+            return _gevent.execute(self._native, app, action, args, kwargs, timeout, current_traceparent())
+        return self._native.execute(app, action, args, kwargs, timeout, current_traceparent())
 
     async def execute_async(
         self, app: str, action: str, /, *args: Any, timeout: Optional[float] = None, **kwargs: Any
@@ -102,7 +103,7 @@ class DirtyClient:
         inbox = _loops.inbox()
         key, future = inbox.expect()
         try:
-            call = self._native.start(inbox.native, key, app, action, args, kwargs, timeout)
+            call = self._native.start(inbox.native, key, app, action, args, kwargs, timeout, current_traceparent())
             try:
                 return await future
             except asyncio.CancelledError:
@@ -115,13 +116,13 @@ class DirtyClient:
         self, app: str, action: str, /, *args: Any, timeout: Optional[float] = None, **kwargs: Any
     ) -> DirtyStream:
         """Starts an action that streams; its values as they come. One that does not stream gives one value."""
-        return DirtyStream(self._native.stream(app, action, args, kwargs, timeout))
+        return DirtyStream(self._native.stream(app, action, args, kwargs, timeout, current_traceparent()))
 
     def stream_async(
         self, app: str, action: str, /, *args: Any, timeout: Optional[float] = None, **kwargs: Any
     ) -> DirtyAsyncStream:
         """The same for `async for`. Waits for nothing."""
-        return DirtyAsyncStream(self._native.stream(app, action, args, kwargs, timeout))
+        return DirtyAsyncStream(self._native.stream(app, action, args, kwargs, timeout, current_traceparent()))
 
 
 class DirtyStream(Iterator[Any]):

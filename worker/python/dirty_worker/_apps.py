@@ -15,6 +15,7 @@ import types
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Callable, Optional, Union
 
+from dirty import tracing
 from dirty.app import find_action
 
 from . import _errors
@@ -61,6 +62,9 @@ class Apps:
     """The apps of this worker, and the event loop that they share. Main thread, but for `start` and `iterate`."""
 
     task_cancelled = asyncio.CancelledError
+    # Around calls that have a trace, on their threads.
+    begin_trace = staticmethod(tracing.begin)
+    end_trace = staticmethod(tracing.end)
 
     def __init__(self) -> None:
         self._instances: dict[str, Any] = {}

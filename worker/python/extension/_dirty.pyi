@@ -54,7 +54,13 @@ class Client:
 
     def __init__(self, socket: str = "", connect_timeout: float = 5.0, unary: bool = False) -> None: ...
     def execute(
-        self, app: str, action: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Optional[float]
+        self,
+        app: str,
+        action: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: Optional[float],
+        traceparent: Optional[str] = None,
     ) -> Any:
         """Runs a call and waits for its result; raises a dirty.DirtyError."""
     def start(
@@ -66,9 +72,16 @@ class Client:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         timeout: Optional[float],
+        traceparent: Optional[str] = None,
     ) -> Call:
         """Starts a call, whose outcome is put into `inbox` as that of `key`."""
     def stream(
-        self, app: str, action: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Optional[float]
+        self,
+        app: str,
+        action: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: Optional[float],
+        traceparent: Optional[str] = None,
     ) -> Stream:
         """Starts a streaming call."""

@@ -31,7 +31,7 @@
 #include <vector>
 
 // Grows when the layout or meaning of anything here changes.
-#define DIRTY_APP_VERSION 1
+#define DIRTY_APP_VERSION 2
 
 // These types cross the border between the app and its loader, whatever visibility the app is compiled with.
 #define DIRTY_APP_API __attribute__((visibility("default")))
@@ -63,6 +63,10 @@ class DIRTY_APP_API Context {
 
   // The arbiter's id of this call: put it into what the app logs.
   virtual const std::string& call_id() const = 0;
+
+  // The caller's W3C trace context, such as "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"; empty if it gave
+  // none. dirty::client sends it by itself with what is called on the thread that runs App::Call.
+  virtual const std::string& traceparent() const = 0;
 
   // When the arbiter stops waiting for this call; time_point::max() if it never does. The worker is killed some time
   // later if the call still runs.
