@@ -516,7 +516,10 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   });
   loop.Run();
   shutdown.join();
-  if (metrics_server) metrics_server->Stop();
+  if (metrics_server) {
+    if (metrics_path != settings.metrics) unlink(std::string(metrics_path).c_str());  // while nobody else can have it
+    metrics_server->Stop();
+  }
   watcher.Stop();
   reader.Join();
   loop.Drain();
