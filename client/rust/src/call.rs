@@ -197,6 +197,9 @@ impl Call {
     async fn start(mut self) -> Result<(ArbiterClient<Sender>, Request<ExecuteRequest>, Way)> {
         let started = Instant::now();
         self.encode()?;
+        let traceparent = self.traceparent.take().map(|text| text.parse()).transpose();
+        let traceparent =
+            traceparent.map_err(|_| Error::invalid("traceparent is not ASCII text"))?;
         let timeout = self.timeout.filter(|timeout| *timeout < LONGEST);
         let connector = self.client.connector;
         let connect_by = connector.connect_by(timeout);
@@ -212,11 +215,8 @@ impl Call {
         if let Some(time) = time_left {
             request.set_timeout(time + ANSWER_TIME);
         }
-        if let Some(traceparent) = self.traceparent {
-            let value = traceparent
-                .parse()
-                .map_err(|_| Error::invalid("traceparent is not ASCII text"))?;
-            request.metadata_mut().insert("traceparent", value);
+        if let Some(traceparent) = traceparent {
+            request.metadata_mut().insert("traceparent", traceparent);
         }
         let way = Way {
             path: connection.path().to_owned(),

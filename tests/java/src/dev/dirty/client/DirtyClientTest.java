@@ -8,6 +8,10 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import java.io.ByteArrayInputStream;
+import java.io.ByteArrayOutputStream;
+import java.io.ObjectInputStream;
+import java.io.ObjectOutputStream;
 import java.math.BigInteger;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -178,9 +182,22 @@ class DirtyClientTest {
       assertTrue(
           Arrays.stream(error.getStackTrace())
               .anyMatch(frame -> frame.getMethodName().equals("execute")));
+      assertEquals("ValueError", ((DirtyAppException) copied(error)).exceptionType());
       Call unknown = Call.of("calls:Cals", "fail");
       assertTrue(
           failure(DirtyAppNotFoundException.class, client, unknown).getMessage().contains(APP));
+    }
+  }
+
+  /** As exceptions travel between processes. */
+  private static Object copied(Object object) throws Exception {
+    ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+    try (ObjectOutputStream out = new ObjectOutputStream(bytes)) {
+      out.writeObject(object);
+    }
+    ByteArrayInputStream source = new ByteArrayInputStream(bytes.toByteArray());
+    try (ObjectInputStream in = new ObjectInputStream(source)) {
+      return in.readObject();
     }
   }
 
@@ -231,6 +248,7 @@ class DirtyClientTest {
               Call.of("\ud800", "same"),
               Call.of(APP, "same", 1).argsJson("[1]"),
               Call.of(APP, "same", new Object()),
+              Call.of(APP, "same").traceparent("a\nb"),
               Call.of(APP, "same").timeout(Duration.ZERO));
       for (Call call : refused) {
         assertEquals(

@@ -137,6 +137,9 @@ public final class DirtyClient implements AutoCloseable {
     if (call.timeout != null && (call.timeout.isNegative() || call.timeout.isZero())) {
       throw Failure.invalid("timeout must be positive").exception(call);
     }
+    if (call.traceparent != null && !call.traceparent.matches("[ -~]*")) {
+      throw Failure.invalid("traceparent is not ASCII text").exception(call);
+    }
     ExecuteRequest.Builder builder = ExecuteRequest.newBuilder();
     try {
       builder.setApp(Values.paired(call.app)).setAction(Values.paired(call.action));

@@ -10,18 +10,16 @@ import java.util.Optional;
 public class DirtyException extends RuntimeException {
   private static final long serialVersionUID = 1;
 
-  final transient Failure details;
-  private final Reason reason;
+  final Failure details;
 
   DirtyException(Failure details) {
     super(details.message);
     this.details = details;
-    this.reason = details.reason;
   }
 
   /** Why, for programs. */
   public final Reason reason() {
-    return reason;
+    return details.reason;
   }
 
   /** The app that was called. */
@@ -58,6 +56,6 @@ public class DirtyException extends RuntimeException {
   @Override
   public final String toString() {
     String type = details.exceptionType.isEmpty() ? "" : details.exceptionType + ": ";
-    return getClass().getName() + ": " + reason + ": " + type + getMessage();
+    return getClass().getName() + ": " + details.reason + ": " + type + getMessage();
   }
 }

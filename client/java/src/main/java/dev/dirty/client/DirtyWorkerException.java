@@ -13,7 +13,7 @@ public final class DirtyWorkerException extends DirtyException {
 
   /** The exit code of its process, if it exited by itself. */
   public OptionalInt exitCode() {
-    return details.exitCode;
+    return details.exitCode == null ? OptionalInt.empty() : OptionalInt.of(details.exitCode);
   }
 
   /** The name of the signal that ended it, such as {@code SIGKILL}; empty if none did. */
@@ -23,6 +23,6 @@ public final class DirtyWorkerException extends DirtyException {
 
   /** The last lines of its standard error, the oldest first. */
   public List<String> stderrTail() {
-    return details.stderrTail;
+    return List.of(details.stderrTail);
   }
 }

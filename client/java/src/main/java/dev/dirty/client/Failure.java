@@ -7,12 +7,12 @@ import dev.dirty.v1.RetryInfo;
 import dev.dirty.v1.RpcStatus;
 import io.grpc.Metadata;
 import io.grpc.Status;
+import java.io.Serializable;
 import java.time.Duration;
-import java.util.List;
-import java.util.OptionalInt;
 
 /** What is known of a failed call, and which exception it is. Immutable once it is an exception. */
-final class Failure {
+final class Failure implements Serializable {
+  private static final long serialVersionUID = 1;
   private static final Metadata.Key<byte[]> DETAILS =
       Metadata.Key.of("grpc-status-details-bin", Metadata.BINARY_BYTE_MARSHALLER);
 
@@ -26,9 +26,9 @@ final class Failure {
   String traceback = "";
   Duration retryDelay;
   Duration timeout;
-  OptionalInt exitCode = OptionalInt.empty();
+  Integer exitCode;
   String signal = "";
-  List<String> stderrTail = List.of();
+  String[] stderrTail = {};
 
   Failure(Reason reason, String message) {
     this.reason = reason;
@@ -80,10 +80,9 @@ final class Failure {
     failure.traceback = error.getTraceback();
     failure.retryDelay = error.hasRetryDelay() ? Values.duration(error.getRetryDelay()) : null;
     failure.timeout = error.hasTimeout() ? Values.duration(error.getTimeout()) : null;
-    failure.exitCode =
-        error.hasExitCode() ? OptionalInt.of(error.getExitCode()) : OptionalInt.empty();
+    failure.exitCode = error.hasExitCode() ? error.getExitCode() : null;
     failure.signal = error.getSignal();
-    failure.stderrTail = List.copyOf(error.getStderrTailList());
+    failure.stderrTail = error.getStderrTailList().toArray(new String[0]);
     return failure;
   }
 

@@ -82,11 +82,20 @@ abstract class Operation<T> {
     place.whenComplete(
         (found, error) -> {
           if (error == null) {
-            send(found);
+            sendOrFail(found);
           } else {
             end(new Failure(Reason.CONNECTION, "cannot reach dirtyd: " + error.getMessage()));
           }
         });
+  }
+
+  // Nobody would hear of what is thrown here.
+  private void sendOrFail(Connector.Place place) {
+    try {
+      send(place);
+    } catch (RuntimeException unexpected) {
+      end(new Failure(Reason.UNKNOWN, "it cannot be sent: " + unexpected));
+    }
   }
 
   private void send(Connector.Place place) {
