@@ -25,6 +25,9 @@ const (
 	// Between attempts to connect.
 	firstBackoff, longestBackoff = 5 * time.Millisecond, 250 * time.Millisecond
 
+	// Longest attempt: all paths, each with its greeting.
+	attemptTime = 5 * greetingTime
+
 	// Details of errors travel in headers.
 	maxHeaderBytes = 64 << 10
 )
@@ -91,9 +94,8 @@ func NewClient(with ...ClientOption) (*Client, error) {
 		grpc.WithIdleTimeout(0),
 		grpc.WithMaxHeaderListSize(maxHeaderBytes),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: backoff.Config{BaseDelay: firstBackoff, Multiplier: 2, Jitter: 0.2, MaxDelay: longestBackoff},
-			// All paths, each with its greeting.
-			MinConnectTimeout: 5 * greetingTime,
+			Backoff:           backoff.Config{BaseDelay: firstBackoff, Multiplier: 2, Jitter: 0.2, MaxDelay: longestBackoff},
+			MinConnectTimeout: attemptTime,
 		}),
 		// dirtyd limits results; requests are checked before.
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)),
@@ -117,21 +119,14 @@ func (c *Client) connect(ctx context.Context) *Error {
 		return nil
 	}
 	wait, stop := context.WithTimeout(ctx, c.options.connectTimeout)
-	defer stop()
 	if c.options.connectTimeout == 0 {
-		wait = ctx
+		wait, stop = c.oneAttempt(ctx)
 	}
-	attempts := 0
+	defer stop()
 	for ; state != connectivity.Ready; state = c.channel.GetState() {
 		switch state {
 		case connectivity.Idle:
 			c.channel.Connect()
-		case connectivity.Connecting:
-			attempts++
-		case connectivity.TransientFailure:
-			if c.options.connectTimeout == 0 && attempts > 0 {
-				return c.unreachable(nil)
-			}
 		case connectivity.Shutdown:
 			return &Error{Reason: Connection, Message: "the client is closed"}
 		}
@@ -143,6 +138,21 @@ func (c *Client) connect(ctx context.Context) *Error {
 		}
 	}
 	return nil
+}
+
+// oneAttempt is a context that ends when the next attempt to connect has failed. gRPC's own states do not tell: a channel
+// that failed once stays in that state until it is ready.
+func (c *Client) oneAttempt(ctx context.Context) (context.Context, context.CancelFunc) {
+	wait, stop := context.WithTimeout(ctx, attemptTime)
+	failed := c.dialer.nextFailure()
+	go func() {
+		select {
+		case <-failed:
+			stop()
+		case <-wait.Done():
+		}
+	}()
+	return wait, stop
 }
 
 // unreachable is the failure of a call that found no connection in time.

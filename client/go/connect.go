@@ -50,7 +50,8 @@ func socketPaths(chosen string) []string {
 type dialer struct {
 	mu      sync.Mutex
 	paths   []string
-	failure string // of the last attempt: each path, and why not
+	failure string        // of the last attempt: each path, and why not
+	failed  chan struct{} // closed by the next failure; nil if nobody waits for it
 }
 
 // path is the one that answered, or the first to try.
@@ -65,6 +66,16 @@ func (d *dialer) lastFailure() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.failure
+}
+
+// nextFailure is closed when the next attempt has failed.
+func (d *dialer) nextFailure() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.failed == nil {
+		d.failed = make(chan struct{})
+	}
+	return d.failed
 }
 
 // dial is what gRPC calls.
@@ -86,6 +97,10 @@ func (d *dialer) dial(ctx context.Context, _ string) (net.Conn, error) {
 	failure := strings.Join(failures, "; ")
 	d.mu.Lock()
 	d.failure = failure
+	if d.failed != nil {
+		close(d.failed)
+		d.failed = nil
+	}
 	d.mu.Unlock()
 	return nil, errors.New(failure)
 }

@@ -158,6 +158,14 @@ func TestACallWaitsForTheSocketNoLongerThanTheConnectTimeout(t *testing.T) {
 	}
 }
 
+func TestAClientWithoutPatienceFailsEachTimeAtOnce(t *testing.T) {
+	client := newClient(t, dirty.WithSocket(filepath.Join(t.TempDir(), "s")), dirty.WithConnectTimeout(0))
+	for range 20 {
+		_, err := client.Execute(context.Background(), "a:A", "act")
+		failureOf(t, err, dirty.Connection)
+	}
+}
+
 func TestTheContextEndsTheWait(t *testing.T) {
 	client := newClient(t, dirty.WithSocket(filepath.Join(t.TempDir(), "s")))
 	late, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
