@@ -11,16 +11,16 @@ configure_package_config_file(
   INSTALL_DESTINATION ${DIRTY_CMAKE_DIR} NO_SET_AND_CHECK_MACRO)
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/cmake/dirtyConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_BINARY_DIR}/cmake/dirtyConfig.cmake ${CMAKE_BINARY_DIR}/cmake/dirtyConfigVersion.cmake
-        DESTINATION ${DIRTY_CMAKE_DIR})
-install(EXPORT dirtyTargets NAMESPACE dirty:: DESTINATION ${DIRTY_CMAKE_DIR})
+        DESTINATION ${DIRTY_CMAKE_DIR} COMPONENT dev)
+install(EXPORT dirtyTargets NAMESPACE dirty:: DESTINATION ${DIRTY_CMAKE_DIR} COMPONENT dev)
 
 # dirty::client's own libraries: the generated code, once, for programs that also use it directly, and gRPC.
 function(_dirty_install_proto)
   set_target_properties(dirty_proto PROPERTIES EXPORT_NAME proto)
   install(TARGETS dirty_proto dirty_grpc EXPORT dirtyTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
-          INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+          COMPONENT dev INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
   get_target_property(folder dirty_proto BINARY_DIR)
-  install(DIRECTORY ${folder}/gen/dirty DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.pb.h")
+  install(DIRECTORY ${folder}/gen/dirty DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT dev FILES_MATCHING PATTERN "*.pb.h")
 endfunction()
 cmake_language(DEFER CALL _dirty_install_proto)
 
