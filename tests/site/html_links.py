@@ -77,7 +77,7 @@ def wrong(site: pathlib.Path) -> list[str]:
                 found.append(f"{name}: {target}: no such anchor")
         # A list or a fence that Markdown took for running text.
         found += [f"{name}: unrendered: {line.strip()}" for text in page.texts for line in text.splitlines()
-                  if re.match(r"\s*(- |\* |\d+\. |```|\|)\S", line)]  # fmt: skip
+                  if re.match(r"\s*(- |\* |1\. |```|\|)\S", line)]  # fmt: skip
     for sheet in sorted(site.glob("**/*.css")):
         found += [f"{sheet.relative_to(site)}: loads {load[0]}" for load in CSS_LOADS.finditer(sheet.read_text())]
     return found

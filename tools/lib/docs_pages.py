@@ -22,6 +22,7 @@ START = "start.md"
 PARTS = re.compile(r"^(?P<fence>`{3,})[^\n]*\n.*?^(?P=fence)[ \t]*$|(?P<tick>`+)[^`].*?(?P=tick)(?!`)|\]\((?P<link>[^)\s]+)\)",
                    re.S | re.M)  # fmt: skip
 NAMED_FENCE = re.compile(r"^(```\w+) +([\w./-]+)$", re.M)
+RUST_FENCE = re.compile(r"^(```rust),\w+$", re.M)  # what its documentation's tests are told
 LANGUAGES = {".cc": "cpp", ".h": "cpp", ".py": "python", ".proto": "protobuf", ".yaml": "yaml", ".yml": "yaml",
              ".json": "json", ".ts": "typescript", ".mjs": "javascript", ".js": "javascript", ".go": "go",
              ".java": "java", ".rs": "rust", ".sh": "sh", ".toml": "toml", ".service": "ini", ".socket": "ini"}  # fmt: skip
@@ -93,7 +94,8 @@ class Sources:
 
         def moved(part: re.Match[str]) -> str:
             if not part["link"]:
-                return NAMED_FENCE.sub(r'\1 title="\2"', part[0], count=1) if part["fence"] else part[0]
+                fence = RUST_FENCE.sub(r"\1", part[0], count=1)
+                return NAMED_FENCE.sub(r'\1 title="\2"', fence, count=1) if part["fence"] else part[0]
             target = self.linked(file, part["link"])
             if target is None or target not in self.pages:
                 return part[0]  # mkdocs knows it, or says that it does not
