@@ -69,7 +69,9 @@ def test_links_lead_somewhere_and_nothing_is_loaded_from_elsewhere(site: pathlib
     assert html_links.wrong(site) == []
 
 
-def test_every_document_is_in_the_navigation(site: pathlib.Path) -> None:
+def test_every_document_is_in_the_navigation_once(site: pathlib.Path) -> None:
+    entries = re.findall(r"^ +- .*?([\w/-]+\.md)", (ROOT / "mkdocs.yml").read_text(), re.M)
+    assert len(entries) > 10 and len(entries) == len(set(entries))
     home = html_links.Page((site / "index.html").read_text())
     pages = {
         path.relative_to(ROOT / "docs").with_suffix(".html").as_posix() for path in (ROOT / "docs").glob("**/*.md")
