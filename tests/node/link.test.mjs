@@ -158,6 +158,27 @@ test("chunks wait for credit", async () => {
   assert.equal(await link.end(), 0);
 });
 
+test("arguments that dirtyd does not look at", async () => {
+  const link = await new Link().ready();
+  let call = 0;
+  for (const [args, message] of [
+    ["[1", /args is not JSON: /],
+    ['["\\ud800"]', /args is not JSON: an unpaired surrogate/],
+    ["[1e400]", /args is not JSON: a number is too large for a double/],
+    ["{}", /args must be a JSON array/],
+    ['{"$attachment":0}', /args is not JSON: refers to attachment 0; there are 0/],
+    ["[".repeat(129) + "]".repeat(129), /args is 129 levels deep; at most 128 are allowed/],
+  ]) {
+    link.start(++call, "same", args);
+    const { outcome } = await link.take("done");
+    assert.equal(outcome.value.reason, 1, args);
+    assert.match(outcome.value.message, message);
+    assert.equal(outcome.value.callId, `c-${call}`);
+  }
+  link.send("drain", {});
+  assert.equal(await link.end(), 0);
+});
+
 test("a worker whose link breaks cancels its calls, closes its apps and exits with 1", async () => {
   const link = await new Link().ready();
   link.start(1, "hold");

@@ -72,6 +72,21 @@ test("what is not JSON is refused by our own parser as by JSON.parse", () => {
   for (const text of [`${LONG} ${LONG}`, `[${LONG}`, `{"a":${LONG}`]) assert.throws(() => decodeValue(text, []), SyntaxError);
 }); // prettier-ignore
 
+test("text is Unicode, and numbers are doubles", () => {
+  const high = String.raw`\ud83d`;
+  const low = String.raw`\ude00`;
+  assert.deepEqual(decodeValue(`["${high}${low}", 1e300, 1e-400, "1e400", {"${high}${low}": 2}]`, []), [
+    "😀",
+    1e300,
+    0,
+    "1e400",
+    { "😀": 2 },
+  ]);
+  for (const wrong of [`"${high}"`, `"${low}${high}"`, `{"${low}":1}`, "1e400", "-1e+999", "9".repeat(400) + ".0"]) {
+    assert.throws(() => decodeValue(`[[${wrong}]]`, []), /unpaired surrogate|too large for a double/, wrong);
+  }
+});
+
 test("`__proto__` is a key like any other", () => {
   for (const text of [
     `{"__proto__":{"polluted":1}}`,

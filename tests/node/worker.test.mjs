@@ -115,7 +115,6 @@ describe("calls", () => {
 
   test("arguments that are not what they should be", async () => {
     const ctl = (...args) => dirtyd.ctl("--socket", dirtyd.socket, "call", FAULTS, "same", ...args);
-    await assert.rejects(ctl('"\\ud800'), /is not JSON/);
     const deep = "[".repeat(128) + "]".repeat(128);
     await assert.rejects(ctl(deep), /INVALID_REQUEST: args is 129 levels deep/);
     await assert.rejects(ctl('{"$attachment": 2}'), /INVALID_REQUEST/);

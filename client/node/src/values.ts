@@ -8,6 +8,8 @@ const REFERENCE = "$attachment";
 const UNPAIRED_SURROGATE = /\p{Surrogate}/u;
 /** An integer of 16 or more digits, which a number may round; perhaps one within a string. */
 const LONG_INTEGER = /(?:^|[[,:\s])-?\d{16,}(?:[,\]}\s]|$)/;
+/** What JSON.parse lets through and is no text or no number: an unpaired surrogate, more than a double holds. Perhaps. */
+const SUSPECT = /\\u[dD][89a-fA-F]|\d[eE]\+?\d{3}|\d{300}/;
 const NUMBER = /-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?/y;
 /** Deeper than dirtyd lets anything through; what goes on for ever ends here. */
 const DEEPEST = 1000;
@@ -87,11 +89,21 @@ export function encodeValue(value: unknown, attachments: Uint8Array[], path: str
 /**
  * The value of a JSON text, with `attachments` in the place of their references. Of equal keys the last counts.
  *
- * @throws SyntaxError It is not JSON, or refers to an attachment that is not there.
+ * @throws SyntaxError It is not JSON, has an unpaired surrogate or a number that no double holds, or refers to an
+ *     attachment that is not there.
  */
 export function decodeValue(text: string, attachments: readonly Uint8Array[]): Value {
   const value: Value = LONG_INTEGER.test(text) ? parseExactly(text) : JSON.parse(text);
+  if (SUSPECT.test(text)) check(value);
   return attachments.length > 0 || text.includes(REFERENCE) ? place(value, attachments) : value;
+}
+
+function check(value: Value): void {
+  if (typeof value === "string" && !isText(value)) throw new SyntaxError("an unpaired surrogate");
+  if (typeof value === "number" && !Number.isFinite(value)) throw new SyntaxError("a number is too large for a double");
+  if (value === null || typeof value !== "object") return;
+  if (!Array.isArray(value)) Object.keys(value).forEach(check);
+  Object.values(value).forEach(check);
 }
 
 function place(value: Value, attachments: readonly Uint8Array[]): Value {
