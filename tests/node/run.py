@@ -30,9 +30,10 @@ def missing() -> str:
 
 
 def skip(why: str) -> int:
-    """The exit code for what cannot be run here."""
-    print(f"SKIPPED: tests of the Node client: {why}")
-    return 1 if os.environ.get("CI") == "true" else 0
+    """The exit code for what cannot be run here. ctest takes the word SKIPPED for a skip, whatever the code."""
+    needed = os.environ.get("CI") == "true"
+    print(f"{'FAILED' if needed else 'SKIPPED'}: tests of the Node client: {why}")
+    return 1 if needed else 0
 
 
 def main(build: pathlib.Path, files: list[str]) -> int:
