@@ -11,8 +11,14 @@ export const ROOT = process.env.DIRTY_ROOT;
 export const BUILD = process.env.DIRTY_BUILD;
 const PATIENCE_MS = 40_000;
 
-/** A folder for sockets, so with a short path. */
-export const makeFolder = () => mkdtempSync("/tmp/dirty-node-");
+const folders = [];
+process.on("exit", () => folders.forEach((folder) => rmSync(folder, { recursive: true, force: true })));
+
+/** A folder for sockets, so with a short path. It goes at the end. */
+export function makeFolder() {
+  folders.push(mkdtempSync("/tmp/dirty-node-"));
+  return folders.at(-1);
+}
 
 /** Waits until `ask` gives something true; what it gives. */
 export async function eventually(ask, what) {
@@ -127,12 +133,11 @@ export class Dirtyd {
     return this.end();
   }
 
-  /** Ends it gracefully, and takes its folder away. */
+  /** Ends it gracefully. */
   async stop() {
     if (this.#process) {
       const code = await this.kill("SIGTERM");
       if (code !== 0) throw new Error(`dirtyd ended with ${code}:\n${this.lines.all.join("\n")}`);
     }
-    rmSync(this.folder, { recursive: true });
   }
 }
