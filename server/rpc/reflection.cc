@@ -18,6 +18,7 @@ namespace {
 using google::protobuf::Descriptor;
 using google::protobuf::DescriptorPool;
 using google::protobuf::FieldDescriptor;
+using google::protobuf::FieldDescriptorProto;
 using google::protobuf::FileDescriptor;
 using google::protobuf::FileDescriptorProto;
 
@@ -62,11 +63,36 @@ void SetFile(const FileDescriptor* file, absl::string_view what, Response& respo
   AddFile(file, seen, response);
 }
 
+// Details of errors may hold a google.rpc.RetryInfo, of which we have a twin of our own package only (call.proto). Who
+// shows details asks for it by the name that they have.
+void AddRetryInfo(DescriptorPool& pool) {
+  if (pool.FindMessageTypeByName("google.rpc.RetryInfo") != nullptr) return;  // somebody's library brings it
+  FileDescriptorProto file;
+  file.set_name("google/rpc/error_details.proto");
+  file.set_package("google.rpc");
+  file.set_syntax("proto3");
+  file.add_dependency("google/protobuf/duration.proto");
+  auto* message = file.add_message_type();
+  message->set_name("RetryInfo");
+  auto* field = message->add_field();
+  field->set_name("retry_delay");
+  field->set_number(1);
+  field->set_label(FieldDescriptorProto::LABEL_OPTIONAL);
+  field->set_type(FieldDescriptorProto::TYPE_MESSAGE);
+  field->set_type_name(".google.protobuf.Duration");
+  DIRTY_CHECK(pool.BuildFile(file) != nullptr, "google.rpc.RetryInfo cannot be described");
+}
+
 }  // namespace
 
 struct ReflectionService::Catalogue {
-  std::vector<std::string> names;
-  const DescriptorPool* pool;
+  Catalogue(std::vector<std::string> services, const DescriptorPool* generated)
+      : names(std::move(services)), pool(generated) {
+    AddRetryInfo(pool);
+  }
+
+  const std::vector<std::string> names;
+  DescriptorPool pool;  // the generated one, and what has no code here
 
   // Answers response.original_request().
   template <typename Response>
@@ -75,17 +101,17 @@ struct ReflectionService::Catalogue {
     using Request = std::decay_t<decltype(request)>;
     switch (request.message_request_case()) {
       case Request::kFileByFilename:
-        SetFile(pool->FindFileByName(request.file_by_filename()), request.file_by_filename(), response);
+        SetFile(pool.FindFileByName(request.file_by_filename()), request.file_by_filename(), response);
         return;
       case Request::kFileContainingSymbol:
-        SetFile(pool->FindFileContainingSymbol(request.file_containing_symbol()), request.file_containing_symbol(),
+        SetFile(pool.FindFileContainingSymbol(request.file_containing_symbol()), request.file_containing_symbol(),
                 response);
         return;
       case Request::kFileContainingExtension: {
         const auto& extension = request.file_containing_extension();
-        const Descriptor* type = pool->FindMessageTypeByName(extension.containing_type());
+        const Descriptor* type = pool.FindMessageTypeByName(extension.containing_type());
         const FieldDescriptor* field =
-            type == nullptr ? nullptr : pool->FindExtensionByNumber(type, extension.extension_number());
+            type == nullptr ? nullptr : pool.FindExtensionByNumber(type, extension.extension_number());
         SetFile(field == nullptr ? nullptr : field->file(),
                 absl::StrCat("extension ", extension.extension_number(), " of ", extension.containing_type()),
                 response);
@@ -93,13 +119,13 @@ struct ReflectionService::Catalogue {
       }
       case Request::kAllExtensionNumbersOfType: {
         const std::string& name = request.all_extension_numbers_of_type();
-        const Descriptor* type = pool->FindMessageTypeByName(name);
+        const Descriptor* type = pool.FindMessageTypeByName(name);
         if (type == nullptr) {
           SetError(response, grpc::StatusCode::NOT_FOUND, absl::StrCat(name, " is not a message type known here"));
           return;
         }
         std::vector<const FieldDescriptor*> fields;
-        pool->FindAllExtensions(type, &fields);
+        pool.FindAllExtensions(type, &fields);
         auto* numbers = response.mutable_all_extension_numbers_response();
         numbers->set_base_type_name(name);
         for (const FieldDescriptor* field : fields) numbers->add_extension_number(field->number());
@@ -246,7 +272,7 @@ class ReflectionService::VersionOf final : public Version {
 };
 
 ReflectionService::ReflectionService(std::vector<std::string> names, const DescriptorPool* pool)
-    : catalogue_(std::make_unique<Catalogue>(Catalogue{std::move(names), pool})) {
+    : catalogue_(std::make_unique<Catalogue>(std::move(names), pool)) {
   // Loads the services' files: the pool finds values of a top-level enum only in files that are loaded.
   for (const std::string& name : catalogue_->names) {
     DIRTY_CHECK(pool->FindServiceByName(name) != nullptr, "no such service in the descriptor pool: ", name);

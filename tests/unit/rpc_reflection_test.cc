@@ -156,6 +156,12 @@ TYPED_TEST(ReflectionTest, AClientCanBuildWhatItWasSent) {
   EXPECT_NE(pool.FindServiceByName("dirty.v1.Admin")->FindMethodByName("Status"), nullptr);
 }
 
+// Of the details of QUEUE_FULL, which no code of ours has by this name.
+TYPED_TEST(ReflectionTest, FindsTheRetryDelayOfGoogle) {
+  auto files = this->Files(this->AskSymbol("google.rpc.RetryInfo"));
+  EXPECT_THAT(files, testing::ElementsAre("google/rpc/error_details.proto", "google/protobuf/duration.proto"));
+}
+
 TYPED_TEST(ReflectionTest, FindsExtensions) {
   typename TypeParam::Request request;
   request.mutable_file_containing_extension()->set_containing_type("test.Base");
