@@ -49,7 +49,7 @@ def test_the_stages_of_the_dockerfile_build_what_is_packed() -> None:
     packages = (ROOT / "tools/packages.txt").read_text()
     sets = re.search(r"\^\((\w+)\|(\w+)\)", text)
     assert sets and all(re.search(rf"^{name} ", packages, re.M) for name in sets.groups())
-    assert "--target deb" in text and "COPY --from=build /build/deb/ /" in text
+    assert "--target deb" in text and "COPY --from=build /out/deb/ /" in text
     assert "add_custom_target(deb " in (ROOT / "cmake/DirtyPackage.cmake").read_text()
 
 

@@ -114,7 +114,7 @@ def test_the_units_are_valid_and_hardened(machine: Machine) -> None:
         assert machine.says(f"systemd-analyze verify --man=no /lib/systemd/system/{unit} 2>&1") == ""
     # 10 is no protection at all, most services of Debian are above 9. Apps may need much: strict.conf is for others.
     score = machine.says("systemd-analyze security --no-pager --threshold=56 dirtyd.service | tail -n 1")
-    assert "5.3 MEDIUM" in score, score
+    assert re.search(r"5\.\d MEDIUM", score), score
 
 
 def test_the_service_serves_who_is_in_its_group(machine: Machine) -> None:
@@ -148,6 +148,9 @@ def test_the_socket_starts_the_service_and_a_crash_does(machine: Machine) -> Non
     machine.says("systemctl stop dirtyd.service 2>&1")
     assert machine.run("systemctl is-active dirtyd.service", check=False)[1] == "inactive"
     assert machine.says(f"dirtyctl call {ECHO} echo 6", "www-data") == "6"
+    # In a container with control groups v1 systemd does not see that the last process of a service is gone.
+    machine.write(DROP_IN, "[Service]\nTimeoutStopSec=2s\n")
+    machine.says("systemctl daemon-reload")
     pid = machine.pid()
     machine.says(f"kill -KILL {pid}")
     until("another process", lambda: machine.pid() not in (0, pid))
