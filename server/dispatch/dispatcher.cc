@@ -522,6 +522,14 @@ void Dispatcher::DrainWorker(WorkerId id) {
   TellIfIdle(worker);
 }
 
+void Dispatcher::CutOffWorker(WorkerId id) {
+  Worker* worker = FindWorker(id);
+  if (worker == nullptr) return;
+  worker->draining = true;
+  for (App* app : std::exchange(worker->apps, {})) TakeAppFrom(worker, app);
+  TellIfIdle(worker);
+}
+
 void Dispatcher::TakeAppFrom(Worker* worker, App* app) {
   app->workers.erase(std::find(app->workers.begin(), app->workers.end(), worker));
   app->slots -= worker->slots;
@@ -539,8 +547,7 @@ void Dispatcher::TellIfIdle(Worker* worker) {
 void Dispatcher::LoseWorker(WorkerId id, absl::string_view how, const v1::Error& details) {
   Worker* worker = FindWorker(id);
   if (worker == nullptr) return;
-  worker->draining = true;
-  for (App* app : std::exchange(worker->apps, {})) TakeAppFrom(worker, app);
+  CutOffWorker(id);
   std::vector<Call*> lost = std::exchange(worker->running, {});
   for (Call* call : lost) {
     timers_.Cancel(call->timer);

@@ -141,6 +141,8 @@ class Dispatcher {
   void AddWorker(WorkerId worker, uint32_t slots, const std::vector<std::string>& apps, WorkerPort* port);
   // It takes no new calls, but runs those that wait for removed apps that only it has; OnWorkerIdle follows.
   void DrainWorker(WorkerId worker);
+  // It takes no calls at all any more: it cannot be reached, or is about to be killed. LoseWorker follows.
+  void CutOffWorker(WorkerId worker);
   // It is gone: what it ran is WORKER_LOST. `how` as errors::WorkerLost; exit code, signal and stderr lines of
   // `details` are passed on. A worker that is not known is ignored.
   void LoseWorker(WorkerId worker, absl::string_view how, const v1::Error& details);

@@ -210,7 +210,24 @@ void Supervisor::Reconcile() {
 void Supervisor::ChooseProbes(Pool& pool) {
   for (const AppSettings& settings : pool.settings->apps) {
     App& app = apps_.find(settings.name)->second;
-    if (app.pool != &pool || !app.health.waits_for_retry() || app.probe != nullptr) continue;
+    if (app.pool != &pool || !app.health.waits_for_retry() || app.health.disabled()) continue;
+    std::vector<Seat*> lacking;  // the seats that should have it and do not, or not for long
+    for (auto& seat : pool.seats) {
+      if (seat->index >= pool.desired || !Assigned(pool, *seat, settings)) continue;
+      const Worker* current = Find(seat->current);
+      if (current == nullptr || current->phase != Phase::kReady || current->recycle || current->outdated ||
+          !current->ready_apps.contains(settings.name)) {
+        lacking.push_back(seat.get());
+      }
+    }
+    // Seats come and go with scaling.
+    if (std::find(lacking.begin(), lacking.end(), app.probe) == lacking.end()) app.probe = nullptr;
+    if (app.probe != nullptr) continue;
+    if (lacking.empty()) {  // where it failed it is not wanted any more
+      timers_.Cancel(app.retry_timer);
+      app.health.Succeeded();
+      continue;
+    }
     if (app.health.retry_at() > timers_.Now()) {
       if (app.retry_timer == 0) {
         app.retry_timer = timers_.Schedule(app.health.retry_at(), [this, &app] {
@@ -220,10 +237,9 @@ void Supervisor::ChooseProbes(Pool& pool) {
       }
       continue;
     }
-    for (auto& seat : pool.seats) {
-      if (seat->index >= pool.desired || !Assigned(pool, *seat, settings)) continue;
+    for (Seat* seat : lacking) {
       // An empty seat costs nobody anything.
-      if (app.probe == nullptr || (app.probe->current != 0 && seat->current == 0)) app.probe = seat.get();
+      if (app.probe == nullptr || (app.probe->current != 0 && seat->current == 0)) app.probe = seat;
     }
   }
 }
@@ -347,7 +363,6 @@ void Supervisor::Stop() {
   }
   std::vector<WorkerId> ids;
   for (auto& [id, worker] : workers_) ids.push_back(id);
-  std::sort(ids.begin(), ids.end());
   for (WorkerId id : ids) Retire(*Find(id), "shutdown");
   if (workers_.empty()) timers_.Schedule(timers_.Now(), [this] { events_.OnWorkersStopped(); });
 }

@@ -17,7 +17,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "dirty/v1/admin.pb.h"
@@ -222,7 +221,7 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
   std::vector<std::unique_ptr<Pool>> pools_;
   std::map<std::string, App, std::less<>> apps_;
   std::vector<std::string> app_order_;
-  absl::flat_hash_map<WorkerId, std::unique_ptr<Worker>> workers_;
+  std::map<WorkerId, std::unique_ptr<Worker>> workers_;
 };
 
 }  // namespace dirty

@@ -50,6 +50,9 @@ struct Supervisor::Worker {
   TimerQueue::TimerId notice_timer = 0;
   TimerQueue::TimerId ping_timer = 0;
   TimerQueue::TimerId end_timer = 0;
+
+  // One whose link broke takes no calls, whatever its phase.
+  bool serves() const { return phase == Phase::kReady && !link_broken; }
 };
 
 // A place in a pool.

@@ -27,7 +27,7 @@ bool Supervisor::EveryAppTried() const {
 
 bool Supervisor::Serves(absl::string_view name) const {
   return std::any_of(workers_.begin(), workers_.end(), [&](auto& entry) {
-    return entry.second->phase == Phase::kReady && entry.second->ready_apps.contains(std::string(name));
+    return entry.second->serves() && entry.second->ready_apps.contains(std::string(name));
   });
 }
 
@@ -42,8 +42,8 @@ std::optional<bool> Supervisor::HasReadyWorker(absl::string_view name) const {
 }
 
 uint32_t Supervisor::ReadyWorkers() const {
-  return static_cast<uint32_t>(std::count_if(workers_.begin(), workers_.end(),
-                                             [](auto& entry) { return entry.second->phase == Phase::kReady; }));
+  return static_cast<uint32_t>(
+      std::count_if(workers_.begin(), workers_.end(), [](auto& entry) { return entry.second->serves(); }));
 }
 
 uint32_t Supervisor::StartingWorkers() const {
@@ -68,8 +68,8 @@ void Supervisor::Describe(const Worker& worker, v1::WorkerStatus& out) const {
   out.set_index(worker.spec.index);
   out.set_pid(worker.pid);
   out.set_pool(worker.spec.pool->name);
-  out.set_state(
-      ToState(worker.phase == Phase::kReady, worker.phase == Phase::kDraining, worker.phase == Phase::kStopping));
+  out.set_state(ToState(worker.serves(), worker.phase == Phase::kDraining,
+                        worker.phase == Phase::kStopping || worker.link_broken));
   out.set_generation(worker.spec.generation);
   bool tried = worker.ready_at != absl::InfiniteFuture();
   for (const AppSettings& app : worker.spec.apps) {
@@ -133,12 +133,7 @@ void Supervisor::Describe(v1::StatusResponse& status) const {
   });
   for (const v1::WorkerExit* exit : exits) *status.add_exits() = *exit;
 
-  std::vector<const Worker*> workers;
-  for (const auto& [id, worker] : workers_) workers.push_back(worker.get());
-  std::sort(workers.begin(), workers.end(), [](auto* a, auto* b) { return a->spec.id < b->spec.id; });
-  for (const Worker* worker : workers) {
-    Describe(*worker, *status.add_workers());
-  }
+  for (const auto& [id, worker] : workers_) Describe(*worker, *status.add_workers());
   for (const std::string& name : app_order_) {
     const App& app = apps_.find(name)->second;
     v1::AppStatus* out = status.add_apps();

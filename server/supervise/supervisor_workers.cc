@@ -283,7 +283,7 @@ void Supervisor::KillAfter(Worker& worker, absl::Duration time, const char* why)
 
 void Supervisor::End(Worker& worker, absl::string_view reason, std::string detail, absl::Duration grace) {
   WorkerId id = worker.spec.id;
-  dispatcher_.DrainWorker(id);
+  dispatcher_.CutOffWorker(id);
   worker.phase = Phase::kStopping;
   // The first reason is the true one.
   if (worker.end_reason.empty()) {
@@ -326,7 +326,7 @@ void Supervisor::OnLinkBroken(WorkerId id, const std::string& why) {
   log_.Debug(absl::StrCat(Name(*worker), ": link broken: ", why));
   worker->link_broken = true;
   // If it is dying by itself, its exit says more than we know.
-  dispatcher_.DrainWorker(id);
+  dispatcher_.CutOffWorker(id);
   timers_.Cancel(worker->end_timer);
   worker->end_timer = timers_.ScheduleIn(kBrokenLinkGrace, [this, id, why] {
     Worker* alive = Find(id);
@@ -334,6 +334,7 @@ void Supervisor::OnLinkBroken(WorkerId id, const std::string& why) {
     log_.Warning(absl::StrCat(Name(*alive), ": killed: its link broke: ", why));
     End(*alive, "link broken", absl::StrCat("was killed because its link broke (", why, ")"), absl::ZeroDuration());
   });
+  events_.OnSupervisorChanged();
 }
 
 void Supervisor::OnExit(WorkerId id, const ExitStatus& status) {

@@ -505,6 +505,22 @@ TEST_F(DispatcherTest, TheEndOfTheGraceTellsEveryCaller) {
   EXPECT_EQ(all_ended_, 1);
 }
 
+// `a` is on its way out and has one worker left, which cannot be reached: nothing is lost on the way to it.
+TEST_F(DispatcherTest, AWorkerThatIsCutOffTakesNotEvenTheLastCallsOfARemovedApp) {
+  FakePort* worker = AddWorker(1, {"a"});
+  FakeCaller running, waiting, late;
+  Submit(running);
+  Submit(waiting);
+  dispatcher_.Configure({TestPool("p", 1, {TestApp("b")})}, 1 << 20, /*leaving=*/{"a"});
+  dispatcher_.CutOffWorker(1);
+  Done(1, worker->started[0]->call());
+  Submit(late);
+  EXPECT_EQ(worker->started.size(), 1u);
+  dispatcher_.Configure({TestPool("p", 1, {TestApp("b")})}, 1 << 20);
+  EXPECT_EQ(waiting.reason(), v1::REASON_APP_NOT_FOUND);
+  EXPECT_EQ(late.reason(), v1::REASON_APP_NOT_FOUND);
+}
+
 // Random submits, answers, cancels, deaths and waits: each call has exactly one outcome, no slot is used twice, the
 // counters always add up.
 TEST_F(DispatcherTest, EveryCallHasExactlyOneOutcomeWhateverHappens) {

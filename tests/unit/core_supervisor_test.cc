@@ -220,6 +220,40 @@ TEST_F(SupervisorTest, ABrokenLinkEndsTheWorkerUnlessItDiesByItself) {
   EXPECT_EQ(Status().exits(0).reason(), "link broken");
 }
 
+TEST_F(SupervisorTest, AWorkerWhoseLinkBrokeIsNotReadyAnyMore) {
+  Start(TestSettings({TestPool("p", 1, {TestApp("a")})}));
+  Obey();
+  supervisor_.OnLinkBroken(1, "reset");
+  EXPECT_EQ(Status().workers(0).state(), v1::WorkerStatus::STOPPING);
+  EXPECT_EQ(supervisor_.ReadyWorkers(), 0u);
+  EXPECT_EQ(supervisor_.HasReadyWorker("a"), std::optional<bool>(false));
+}
+
+TEST_F(SupervisorTest, AnAppThatIsWhereItShouldBeIsNotToBeRetried) {
+  Start(TestSettings({TestPool("p", 2, {TestApp("a"), TestApp("b")})}));
+  Boot(1);
+  Boot(2, {"a"});
+  EXPECT_EQ(AppStatusOf("a").state(), v1::AppStatus::BACKOFF);
+  ASSERT_TRUE(supervisor_.Scale("p", 1).ok());  // the seat where it failed is gone
+  time_.Settle();
+  EXPECT_EQ(AppStatusOf("a").state(), v1::AppStatus::READY);
+}
+
+TEST_F(SupervisorTest, ARetryMovesOnFromASeatThatIsGone) {
+  Start(TestSettings({TestPool("p", 3, {TestApp("a"), TestApp("b")})}));
+  Boot(1, {"a"});
+  Boot(2, {"a"});
+  Die(3);  // an empty seat is where it is retried
+  time_.Advance(absl::Seconds(1));
+  ASSERT_TRUE(supervisor_.Scale("p", 2).ok());
+  for (int i = 0; i < 10; ++i) {
+    time_.Advance(absl::Seconds(1));
+    Obey();
+  }
+  EXPECT_EQ(AppStatusOf("a").state(), v1::AppStatus::READY);
+  EXPECT_EQ(AppStatusOf("a").ready_workers(), 2u);
+}
+
 TEST_F(SupervisorTest, RecyclesReplacementFirst) {
   AppSettings app = TestApp("a");
   app.limits.max_requests = 2;
