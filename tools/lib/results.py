@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Counts what a ctest run did: results.py BUILD_DIR. Prints the output of what failed, and last a line `PASSED FAILED`.
 
-It reads BUILD_DIR/results: ctest.xml (ctest --output-junit) and, for each GoogleTest program, its own NAME.xml, so that
+It reads BUILD_DIR/results: ctest.xml (ctest --output-junit) and, for each program that writes one, its own NAME.xml, so that
 test cases are counted and not programs. A report of a sanitizer in BUILD_DIR/sanitizer is a failure too, whichever
 process wrote it. Exit code 1 if anything failed or nothing ran.
 """
@@ -21,7 +21,8 @@ def cases_of(report: pathlib.Path) -> tuple[int, list[str]] | None:
         return None
     passed, failed = 0, []
     for case in root.iter("testcase"):
-        if case.get("status") == "notrun" or case.get("result") in ("suppressed", "skipped"):
+        skipped = case.find("skipped") is not None or case.get("result") in ("suppressed", "skipped")
+        if skipped or case.get("status") == "notrun":
             continue
         if case.find("failure") is not None:
             failed.append(f"{case.get('classname')}.{case.get('name')}")
