@@ -186,11 +186,14 @@ bool Supervisor::IsStale(const Pool& pool, const Seat& seat, const Worker& worke
   for (const AppSettings& app : wanted) {
     if (!worker.ready_apps.contains(app.name)) return true;
   }
-  for (const std::string& name : worker.ready_apps) {
+  return HasUnwanted(pool, seat, worker);
+}
+
+bool Supervisor::HasUnwanted(const Pool& pool, const Seat& seat, const Worker& worker) const {
+  return std::any_of(worker.ready_apps.begin(), worker.ready_apps.end(), [&](const std::string& name) {
     const AppSettings* app = FindSettings(pool, name);
-    if (app == nullptr || !Assigned(pool, seat, *app)) return true;
-  }
-  return false;
+    return app == nullptr || !Assigned(pool, seat, *app);
+  });
 }
 
 // --- Reconciling ---

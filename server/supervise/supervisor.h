@@ -155,6 +155,7 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
   bool Assigned(const Pool& pool, const Seat& seat, const AppSettings& app) const;
   std::vector<AppSettings> Wanted(const Pool& pool, const Seat& seat) const;
   bool IsStale(const Pool& pool, const Seat& seat, const Worker& worker, const std::vector<AppSettings>& wanted) const;
+  bool HasUnwanted(const Pool& pool, const Seat& seat, const Worker& worker) const;  // an app that is not for it
   uint32_t ProcessesOf(const Pool& pool) const;
 
   Pool* FindPool(absl::string_view name) const;  // of those that are configured

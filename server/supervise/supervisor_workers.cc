@@ -174,7 +174,7 @@ void Supervisor::EnterReady(Worker& worker) {
   }
   if (seat->incoming == worker.spec.id) {
     Worker& old = *Find(seat->current);
-    bool better = old.recycle || old.outdated ||
+    bool better = old.recycle || old.outdated || HasUnwanted(*old.pool, *seat, old) ||
                   !std::includes(old.ready_apps.begin(), old.ready_apps.end(), worker.ready_apps.begin(),
                                  worker.ready_apps.end());
     // Serving less than before is no improvement, unless what is missing is not wanted any more.

@@ -229,6 +229,19 @@ TEST_F(SupervisorTest, AWorkerWhoseLinkBrokeIsNotReadyAnyMore) {
   EXPECT_EQ(supervisor_.HasReadyWorker("a"), std::optional<bool>(false));
 }
 
+TEST_F(SupervisorTest, AWorkerThatLosesAnAppToAnotherIsReplacedOnce) {
+  AppSettings a = TestApp("a"), b = TestApp("b");
+  a.workers = b.workers = 1;
+  Start(TestSettings({TestPool("p", 1, {a, b})}));
+  Obey();
+  ASSERT_TRUE(supervisor_.Scale("p", 2).ok());  // one each from now on
+  time_.Settle();
+  Obey();
+  EXPECT_THAT(AppsOf(2), ElementsAre("a"));
+  EXPECT_THAT(AppsOf(3), ElementsAre("b"));
+  EXPECT_EQ(workers_.launches, 3);
+}
+
 TEST_F(SupervisorTest, AnAppThatIsWhereItShouldBeIsNotToBeRetried) {
   Start(TestSettings({TestPool("p", 2, {TestApp("a"), TestApp("b")})}));
   Boot(1);
