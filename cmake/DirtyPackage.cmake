@@ -49,7 +49,7 @@ foreach(program dirtyd dirtyctl)
 endforeach()
 add_custom_target(dirty_pages ALL DEPENDS ${_dirty_pages})
 
-# What only the packages have, at absolute paths: `cmake --install` leaves it out.
+# What only the packages have, at absolute paths: `cmake --install` leaves it out, but with --component it does not.
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${_dirty_deploy}/systemd/dirtyd.service
                                                                ${CMAKE_SOURCE_DIR}/CHANGELOG.md)
 file(READ ${_dirty_deploy}/systemd/dirtyd.service _dirty_unit)
