@@ -30,6 +30,7 @@
 #include "grpc/reflection/v1alpha/reflection.pb.h"
 #include "server/arbiter.h"
 #include "server/config/config.h"
+#include "server/config_reader.h"
 #include "server/loop/heap.h"
 #include "server/loop/loop.h"
 #include "server/loop/process_signals.h"
@@ -54,11 +55,8 @@
 #include "server/supervise/exec_hooks.h"
 #include "server/supervise/grpc_links.h"
 #include "server/supervise/posix_launcher.h"
-#include "server/supervise/python_config.h"
 #include "server/supervise/python_hooks.h"
 #include "server/supervise/workers_directory.h"
-
-extern char** environ;
 
 namespace dirty {
 namespace {
@@ -84,43 +82,6 @@ std::string Prefix() {
   return self.parent_path().parent_path().string();
 }
 
-std::vector<std::string> Environment() {
-  std::vector<std::string> variables;
-  for (char** entry = environ; *entry != nullptr; ++entry) variables.emplace_back(*entry);
-  return variables;
-}
-
-// A YAML file, or a gunicorn.conf.py, which the interpreter reads that --python names.
-absl::StatusOr<std::string> ReadConfiguration(const std::string& prefix, const CommandLine& command_line,
-                                              const std::string& path) {
-  if (!absl::EndsWith(path, ".py")) return ReadFile(path);
-  if (absl::StatusOr<std::string> file = ReadFile(path); !file.ok()) return file.status();
-  std::string interpreter = "python3";
-  for (const CommandLine::Flag& flag : command_line.flags) {
-    if (flag.key == "python") interpreter = flag.value;
-  }
-  absl::StatusOr<PythonConfig> read = ReadPythonConfig(interpreter, absl::StrCat(prefix, "/" DIRTY_PYTHON_DIR), path);
-  if (!read.ok()) return read.status();
-  if (!read->notice.empty()) fprintf(stderr, "dirtyd: %s: %s\n", path.c_str(), read->notice.c_str());
-  return read->yaml;
-}
-
-ConfigContext MakeConfigContext(const std::string& prefix, const CommandLine& command_line) {
-  ConfigContext context;
-  context.uid = geteuid();
-  std::error_code error;
-  context.working_directory = std::filesystem::current_path(error).string();
-  context.apps_folder = absl::StrCat(prefix, "/" DIRTY_APPS_DIR);
-  for (const std::string& entry : Environment()) {
-    std::pair<std::string, std::string> variable = absl::StrSplit(entry, absl::MaxSplits('=', 1));
-    context.variables.insert(variable);
-  }
-  context.read_file = [prefix, &command_line](const std::string& path) {
-    return ReadConfiguration(prefix, command_line, path);
-  };
-  return context;
-}
-
 absl::StatusOr<std::optional<gid_t>> FindGroup(const std::string& name) {
   if (name.empty()) return std::optional<gid_t>();
   if (name.find_first_not_of("0123456789") == std::string::npos) {
@@ -130,49 +91,6 @@ absl::StatusOr<std::optional<gid_t>> FindGroup(const std::string& name) {
   if (found == nullptr) return absl::NotFoundError(absl::StrCat("socket_group: there is no group \"", name, "\""));
   return std::optional<gid_t>(found->gr_gid);
 }
-
-void UseFiles(NetworkAccess& network, NetworkFiles files, Logger& log) {
-  for (const std::string& warning : files.warnings) log.Warning(warning);
-  network.Use(std::move(files));
-}
-
-// Reads the configuration again: on a thread of its own, for the loop does not wait for a disk.
-class ConfigReader {
- public:
-  // `network`: null if there is none; the files of one that stands are read, and used, too.
-  ConfigReader(const CommandLine& command_line, const ConfigContext& context, NetworkAccess* network, Logger& log,
-               Poster& poster)
-      : command_line_(command_line), context_(context), network_(network), log_(log), poster_(poster) {}
-  ~ConfigReader() { Join(); }
-
-  // On the loop, one at a time.
-  void Read(std::function<void(absl::StatusOr<Settings>)> done) {
-    Join();
-    thread_ = std::thread([this, done = std::move(done)] {
-      absl::StatusOr<LoadedConfig> loaded = LoadConfig(command_line_, context_);
-      absl::StatusOr<NetworkFiles> files = NetworkFiles();
-      if (network_ != nullptr) files = ReadNetworkFiles(network_->settings());
-      poster_.Post([this, done, loaded = std::move(loaded), files = std::move(files)]() mutable {
-        if (!loaded.ok()) return done(loaded.status());
-        if (!files.ok()) return done(files.status());
-        if (network_ != nullptr) UseFiles(*network_, *std::move(files), log_);
-        done(std::move(loaded->settings));
-      });
-    });
-  }
-
-  void Join() {
-    if (thread_.joinable()) thread_.join();
-  }
-
- private:
-  const CommandLine& command_line_;
-  const ConfigContext& context_;
-  NetworkAccess* const network_;
-  Logger& log_;
-  Poster& poster_;
-  std::thread thread_;
-};
 
 Logger::Options LogOptions(const Settings& settings) {
   Logger::Options options;

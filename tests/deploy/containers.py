@@ -9,6 +9,7 @@ import pathlib
 import re
 import subprocess
 
+import pytest
 from support import BUILD, CACHE, DEPLOY, LONG, ROOT, fetch, made_once, missing, program, run, wheels
 
 BASE = "docker.io/library/debian:bookworm-slim"
@@ -108,7 +109,8 @@ class Podman:
         """Whether containers can run here at all."""
         ran = self.run("run", "--rm", "--network", "host", BASE, "true", check=False)
         if ran.returncode != 0:
-            missing("a kernel that lets containers run", f"podman said:\n{ran.stdout[-3000:]}")
+            # Nobody can install that, CI neither.
+            pytest.skip(f"a kernel that lets containers run is missing; podman said:\n{ran.stdout[-3000:]}")
 
 
 def packages() -> pathlib.Path:

@@ -34,6 +34,7 @@ class FakeContext : public dirty::Context {
   }
 
   const std::string& call_id() const override { return call_id_; }
+  const std::string& traceparent() const override { return traceparent_; }
   std::chrono::steady_clock::time_point deadline() const override {
     return std::chrono::steady_clock::time_point::max();
   }
@@ -53,6 +54,7 @@ class FakeContext : public dirty::Context {
 
  private:
   const std::string call_id_ = "call-1";
+  std::string traceparent_;
   const int cancel_after_;
   mutable std::atomic<int> asked_ = 0;
   std::vector<std::string> given_;
