@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -115,6 +116,9 @@ func (c *Client) ExecuteRaw(ctx context.Context, app, action, args, kwargs strin
 	for _, option := range options {
 		option.apply(call)
 	}
+	if call.kwargs != nil {
+		return nil, call.named(&Error{Reason: InvalidRequest, Message: "kwargs: JSON text here, not Kwargs"})
+	}
 	request, failure := c.checked(&dirtyv1.ExecuteRequest{App: app, Action: action, Args: args, Kwargs: kwargs,
 		Attachments: attachments, RequestId: call.requestID})
 	if failure != nil {
@@ -133,6 +137,9 @@ func ExecuteAs[T any](ctx context.Context, c *Client, app, action string, args .
 }
 
 func (c *Client) execute(ctx context.Context, call *call, request *dirtyv1.ExecuteRequest) (*Result, error) {
+	if failure := c.trace(ctx, call); failure != nil {
+		return nil, call.named(failure)
+	}
 	if failure := c.connect(ctx); failure != nil {
 		return nil, call.named(failure)
 	}
@@ -183,6 +190,9 @@ func StreamAs[T any](ctx context.Context, c *Client, app, action string, args ..
 func (c *Client) stream(ctx context.Context, call *call, yield func(*Result, error) bool) *Error {
 	request, failure := c.request(call)
 	if failure != nil {
+		return failure
+	}
+	if failure := c.trace(ctx, call); failure != nil {
 		return failure
 	}
 	if failure := c.connect(ctx); failure != nil {
@@ -241,16 +251,23 @@ func (c *Client) checked(request *dirtyv1.ExecuteRequest) (*dirtyv1.ExecuteReque
 	return request, nil
 }
 
+// trace gives the call its trace context, if it has none. One that no header can hold would break the RPC.
+func (c *Client) trace(ctx context.Context, call *call) *Error {
+	if call.traceparent == "" && c.options.traceparent != nil {
+		call.traceparent = c.options.traceparent(ctx)
+	}
+	if strings.ContainsFunc(call.traceparent, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return &Error{Reason: InvalidRequest, Message: "traceparent is not ASCII text"}
+	}
+	return nil
+}
+
 // rpcContext is the context for sending request, with the call's metadata. A deadline goes into the request, and into
 // the RPC a little later, so that dirtyd's answer comes first.
 func (c *Client) rpcContext(ctx context.Context, call *call, request *dirtyv1.ExecuteRequest) (context.Context, func()) {
-	traceparent := call.traceparent
-	if traceparent == "" && c.options.traceparent != nil {
-		traceparent = c.options.traceparent(ctx)
-	}
 	rpc := context.WithoutCancel(ctx)
-	if traceparent != "" {
-		rpc = metadata.AppendToOutgoingContext(rpc, "traceparent", traceparent)
+	if call.traceparent != "" {
+		rpc = metadata.AppendToOutgoingContext(rpc, "traceparent", call.traceparent)
 	}
 	var cancel context.CancelFunc
 	if deadline, ok := ctx.Deadline(); ok {

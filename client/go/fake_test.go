@@ -116,6 +116,21 @@ func TestTraceparentTravelsAsMetadata(t *testing.T) {
 	}
 }
 
+func TestWhatCannotBeSentIsRefused(t *testing.T) {
+	path, _ := fake(t, func(context.Context, *dirtyv1.ExecuteRequest) (*dirtyv1.ExecuteResponse, error) {
+		return &dirtyv1.ExecuteResponse{Result: "null"}, nil
+	})
+	client := newClient(t, dirty.WithSocket(path))
+	ctx := context.Background()
+	_, err := client.Execute(ctx, "a:A", "act", dirty.Traceparent("a\nb"))
+	failureOf(t, err, dirty.InvalidRequest)
+	for _, err := range client.Stream(ctx, "a:A", "act", dirty.Traceparent("\u00e9")) {
+		failureOf(t, err, dirty.InvalidRequest)
+	}
+	_, err = client.ExecuteRaw(ctx, "a:A", "act", "[]", "", nil, dirty.Kwargs{"lost": 1})
+	failureOf(t, err, dirty.InvalidRequest)
+}
+
 func TestACallThatIsCutOffIsNotSentAgain(t *testing.T) {
 	var calls atomic.Int64
 	running := make(chan struct{})
