@@ -119,6 +119,57 @@ test("a signal, and a timeout, end the wait for a dirtyd", async () => {
   assert.match(error.message, /none: absent/);
 });
 
+test("a client without patience tries once", async () => {
+  const absent = new Client({ socket: `${makeFolder()}/none`, connectTimeout: 0 });
+  assert.match((await reasonOf(absent.execute("a:B", "c"))).message, /none: absent/);
+  const { socket, client, end } = await fake({
+    execute: (_, answer) => answer(null, { result: "1", attachments: [], callId: "", workerId: 1 }),
+  });
+  const present = new Client({ socket, connectTimeout: 0 });
+  assert.equal(await present.execute("a:B", "c"), 1);
+  present.close();
+  client.close();
+  end();
+});
+
+test("an abort at any moment ends the call", async () => {
+  const { client, end } = await fake({
+    execute: (call, answer) => call.request.action === "answer" && answer(null, { result: "1", attachments: [], callId: "", workerId: 1 }),
+  }); // prettier-ignore
+  await client.execute("a:B", "answer");
+  for (let turns = 0; turns < 20; ++turns) {
+    const abort = new AbortController();
+    const call = reasonOf(client.execute("a:B", "hang", [], { signal: abort.signal }));
+    for (let i = 0; i < turns; ++i) await undefined;
+    abort.abort();
+    assert.ok((await call) instanceof DirtyCancelledError);
+  }
+  client.close();
+  end();
+});
+
+test("a traceparent that no header can have is refused, and a timeout beyond all is none", async () => {
+  let timeout;
+  const { client, end } = await fake({
+    execute: (call, answer) => {
+      timeout = call.request.timeout;
+      answer(null, { result: "1", attachments: [], callId: "", workerId: 1 });
+    },
+  });
+  const error = await reasonOf(client.execute("a:B", "c", [], { traceparent: "a\nb" }));
+  assert.equal(error.reason, "INVALID_REQUEST");
+  assert.equal(
+    (await reasonOf(client.stream("a:B", "c", [], { traceparent: "\u00e9" }).next())).reason,
+    "INVALID_REQUEST",
+  );
+  for (const long of [Number.MAX_SAFE_INTEGER, Number.MAX_VALUE, Infinity]) {
+    assert.equal(await client.execute("a:B", "c", [], { timeout: long }), 1);
+    assert.equal(timeout, undefined);
+  }
+  client.close();
+  end();
+});
+
 test("a request that is too large is not sent", async () => {
   const client = new Client({ socket: "/nowhere", connectTimeout: 60_000, maxMessageSize: 1000 });
   const error = await reasonOf(client.execute("a:B", "c", [Buffer.alloc(1000)]));
@@ -183,7 +234,7 @@ async function fake(handlers) {
   const server = new grpc.Server();
   server.addService(ArbiterService, handlers);
   await new Promise((resolve) => server.bindAsync(`unix:${socket}`, grpc.ServerCredentials.createInsecure(), resolve));
-  return { client: new Client({ socket, connectTimeout: 200 }), server, end: () => server.forceShutdown() };
+  return { socket, client: new Client({ socket, connectTimeout: 200 }), server, end: () => server.forceShutdown() };
 }
 
 test("what goes with a call, and nothing is sent twice", async () => {
@@ -212,24 +263,34 @@ test("what goes with a call, and nothing is sent twice", async () => {
 
 test("details of errors, and errors without details", async () => {
   const any = (name, bytes) => ({ typeUrl: `type.googleapis.com/${name}`, value: bytes });
-  const error = ErrorMessage.encode({
-    reason: 4, message: "full", app: "a:B", action: "c", callId: "", workerId: 0, exceptionType: "", traceback: "",
+  const errorOf = (reason, message) => ErrorMessage.encode({
+    reason, message, app: "a:B", action: "c", callId: "", workerId: 0, exceptionType: "", traceback: "",
     retryDelay: undefined, timeout: undefined, exitCode: undefined, signal: "", stderrTail: [],
   }).finish(); // prettier-ignore
   const retry = RetryInfo.encode({ retryDelay: { seconds: 1n, nanos: 500_000_000 } }).finish();
+  const error = any("dirty.v1.Error", errorOf(4, "full"));
   const details = RpcStatus.encode({
-    code: 8, message: "full", details: [any("dirty.v1.Error", error), any("google.rpc.RetryInfo", retry)],
-  }).finish(); // prettier-ignore
+    code: 8,
+    message: "full",
+    details: [error, any("google.rpc.RetryInfo", retry)],
+  }).finish();
+  const tomorrow = any("dirty.v1.Error", errorOf(99, "of tomorrow"));
+  const newer = RpcStatus.encode({ code: 8, message: "of tomorrow", details: [tomorrow] }).finish();
   const { client, end } = await fake({
     execute: (call, answer) => {
       const metadata = new grpc.Metadata();
-      if (call.request.action === "full") metadata.set("grpc-status-details-bin", Buffer.from(details));
+      const answers = { full: details, newer, foreign: [0xff, 0xff] };
+      const said = answers[call.request.action];
+      if (said) metadata.set("grpc-status-details-bin", Buffer.from(said));
       answer({ code: Number(call.request.app), details: "no details", metadata });
     },
   });
   const full = await reasonOf(client.execute("8", "full"));
   assert.ok(full instanceof DirtyQueueFullError);
   assert.equal(full.retryDelay, 1500);
+  const unknown = await reasonOf(client.execute("8", "newer"));
+  assert.deepEqual([unknown.reason, unknown.message], ["UNKNOWN", "of tomorrow"]);
+  assert.equal((await reasonOf(client.execute("13", "foreign"))).reason, "OUTCOME_UNKNOWN");
   for (const [code, reason] of [
     [8, "TOO_LARGE"],
     [4, "TIMEOUT"],

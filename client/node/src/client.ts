@@ -12,7 +12,7 @@ export interface ClientOptions {
   /** dirtyd's client socket. Default: `$DIRTY_SOCKET`, then `/run/dirty/dirty.sock` and
    * `$XDG_RUNTIME_DIR/dirty/dirty.sock`; the first that answers, which the client then stays with. */
   socket?: string | undefined;
-  /** How many milliseconds a call waits for the socket. Default 5000. */
+  /** How many milliseconds a call waits for the socket. Default 5000; 0: one attempt. */
   connectTimeout?: number | undefined;
   /** Larger requests are not sent, in bytes. As dirtyd's `max_message_size`; default 64 MiB, 0: no limit. */
   maxMessageSize?: number | undefined;
@@ -34,6 +34,8 @@ export interface CallOptions {
 
 /** Milliseconds that dirtyd's own answer to a timeout has, before the transport gives up. */
 const ANSWER_MS = 1000;
+/** As good as for ever: a longer timeout is none. Ten years; gRPC cannot tell more than eight digits of hours. */
+const LONGEST_MS = 10 * 365 * 24 * 3600 * 1000;
 
 /** A call that can be sent. */
 interface Outgoing {
@@ -88,6 +90,7 @@ export class Client {
         },
       );
       signal?.addEventListener("abort", cancel);
+      if (signal?.aborted) cancel(); // since the connection was there
     });
     return read(response.result, response.attachments, call.known);
   }
@@ -130,10 +133,12 @@ export class Client {
     const refuse = (message: string, cause?: unknown): never => {
       throw makeError("INVALID_REQUEST", message, { ...known, cause });
     };
-    const { kwargs = {}, timeout, requestId = "", signal } = options;
+    const { kwargs = {}, requestId = "", signal, traceparent = "" } = options;
+    const timeout = options.timeout !== undefined && options.timeout > LONGEST_MS ? undefined : options.timeout;
     if (!Array.isArray(args)) refuse("args must be an array");
     if (timeout !== undefined && !(timeout > 0)) refuse("timeout must be positive");
     if (![app, action, requestId].every(isText)) refuse("app, action or requestId has an unpaired surrogate");
+    if (!/^[ -~]*$/.test(traceparent)) refuse("traceparent is not ASCII text");
     if (signal?.aborted) throw named(cancelledUnsent(signal), known);
     const attachments: Uint8Array[] = [];
     const request: ExecuteRequest = {
@@ -142,7 +147,7 @@ export class Client {
       args: "",
       kwargs: "",
       attachments,
-      timeout: timeout === undefined || timeout === Infinity ? undefined : toDuration(timeout),
+      timeout: timeout === undefined ? undefined : toDuration(timeout),
       requestId,
     };
     try {

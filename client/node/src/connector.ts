@@ -8,6 +8,8 @@ const LONGEST_BACKOFF_MS = 250;
 const LONGEST_BACKOFF_IF_REFUSED_MS = 1000;
 /** From a greeting to a channel that is ready. */
 const CHANNEL_MS = 2000;
+/** Even a call without time to wait has so much: an attempt at a dirtyd that is there takes less. */
+const ATTEMPT_MS = 100;
 
 const OPTIONS = {
   "grpc.max_receive_message_length": -1, // dirtyd limits results
@@ -30,15 +32,16 @@ export class Connector {
   #connection: Connection | undefined;
   #attempt: Promise<void> | undefined;
   #backoff = FIRST_BACKOFF_MS;
-  #failure = "not tried yet";
+  #failure = "no attempt has ended yet";
   #closed = false;
 
   constructor(socket: string | undefined) {
     this.#paths = socketPaths(socket);
   }
 
-  /** A connection that is up, by the time `deadline` (performance.now()). Rejects with a DirtyError. */
-  async get(deadline: number, signal: AbortSignal | undefined): Promise<Connection> {
+  /** A connection that is up, by the time `until` (performance.now()); tries at least once. Rejects with a DirtyError. */
+  async get(until: number, signal: AbortSignal | undefined): Promise<Connection> {
+    const deadline = Math.max(until, performance.now() + ATTEMPT_MS);
     for (;;) {
       if (this.#closed) throw makeError("CONNECTION", "the client is closed");
       if (signal?.aborted) throw cancelledUnsent(signal);

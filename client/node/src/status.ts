@@ -24,8 +24,12 @@ function toMilliseconds(duration: Duration): number {
 export function errorOf(failure: Failure, path: string, known: ErrorDetails): DirtyError {
   const details = failure.metadata.get("grpc-status-details-bin")[0];
   if (details instanceof Uint8Array) {
-    const told = decided(details, known);
-    if (told) return told;
+    try {
+      const told = decided(details, known);
+      if (told) return told;
+    } catch {
+      // Not dirtyd's. Then the status is all there is.
+    }
   }
   return refused(failure, path, known);
 }
