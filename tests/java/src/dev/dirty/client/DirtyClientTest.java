@@ -8,6 +8,17 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import dev.dirty.v1.ArbiterGrpc;
+import dev.dirty.v1.Chunk;
+import dev.dirty.v1.ExecuteRequest;
+import dev.dirty.v1.ExecuteResponse;
+import io.grpc.Server;
+import io.grpc.netty.shaded.io.grpc.netty.NettyServerBuilder;
+import io.grpc.netty.shaded.io.netty.channel.MultiThreadIoEventLoopGroup;
+import io.grpc.netty.shaded.io.netty.channel.epoll.EpollIoHandler;
+import io.grpc.netty.shaded.io.netty.channel.epoll.EpollServerDomainSocketChannel;
+import io.grpc.netty.shaded.io.netty.channel.unix.DomainSocketAddress;
+import io.grpc.stub.StreamObserver;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.ObjectInputStream;
@@ -16,6 +27,7 @@ import java.math.BigInteger;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.time.temporal.ChronoUnit;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -261,6 +273,47 @@ class DirtyClientTest {
       DirtyProtocolException error = failure(DirtyProtocolException.class, small, call);
       assertEquals(Reason.TOO_LARGE, error.reason());
       assertTrue(error.getMessage().contains("max_message_size is 1000"));
+    }
+  }
+
+  /** Not dirtyd: says that what it was given as a timeout, and streams what is no JSON. */
+  private static final class Foreign extends ArbiterGrpc.ArbiterImplBase {
+    @Override
+    public void execute(ExecuteRequest request, StreamObserver<ExecuteResponse> answer) {
+      answer.onNext(ExecuteResponse.newBuilder().setResult(String.valueOf(request.hasTimeout())).build());
+      answer.onCompleted();
+    }
+
+    @Override
+    public void executeStream(ExecuteRequest request, StreamObserver<Chunk> answer) {
+      answer.onNext(Chunk.newBuilder().setValue("1").build());
+      answer.onNext(Chunk.newBuilder().setValue("{").build());
+    }
+  }
+
+  @Test
+  void whatForeignServerSaysAndWhatItIsTold(@TempDir Path folder) throws Exception {
+    Path socket = folder.resolve("foreign.sock");
+    Duration forever = ChronoUnit.FOREVER.getDuration();
+    MultiThreadIoEventLoopGroup loop = new MultiThreadIoEventLoopGroup(1, EpollIoHandler.newFactory());
+    Server server =
+        NettyServerBuilder.forAddress(new DomainSocketAddress(socket.toString()))
+            .channelType(EpollServerDomainSocketChannel.class)
+            .bossEventLoopGroup(loop)
+            .workerEventLoopGroup(loop)
+            .addService(new Foreign())
+            .build()
+            .start();
+    try (DirtyClient client = DirtyClient.builder().socket(socket).connectTimeout(forever).build()) {
+      assertTrue(client.execute(Call.of(APP, "same").timeout(Duration.ofDays(1))).value().booleanValue());
+      assertFalse(client.execute(Call.of(APP, "same").timeout(forever)).value().booleanValue());
+      DirtyStream chunks = client.stream(APP, "count");
+      assertEquals(1, chunks.next().intValue());
+      assertEquals(Reason.UNKNOWN, assertThrows(DirtyException.class, chunks::next).reason());
+      assertFalse(chunks.hasNext());
+    } finally {
+      server.shutdownNow().awaitTermination();
+      loop.shutdownGracefully();
     }
   }
 

@@ -214,7 +214,7 @@ public final class DirtyClient implements AutoCloseable {
      * given. 0: one attempt.
      */
     public Builder connectTimeout(Duration time) {
-      connectTimeout = Objects.requireNonNull(time, "time");
+      connectTimeout = time.compareTo(Operation.LONGEST) < 0 ? time : Operation.LONGEST;
       return this;
     }
 

@@ -84,7 +84,14 @@ public final class DirtyStream implements Iterator<JsonNode>, Iterable<JsonNode>
     Chunk chunk = (Chunk) next;
     next = null;
     operation.more();
-    return Values.decode(chunk.getValue(), chunk.getAttachmentsList());
+    try {
+      return Values.decode(chunk.getValue(), chunk.getAttachmentsList());
+    } catch (IllegalStateException unreadable) {
+      close();
+      next = END;
+      String message = "the worker's result cannot be read: " + unreadable.getMessage();
+      throw new Failure(Reason.UNKNOWN, message).exception(operation.call());
+    }
   }
 
   /** Itself: it can be iterated once. */

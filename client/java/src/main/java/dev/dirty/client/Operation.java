@@ -25,11 +25,15 @@ abstract class Operation<T> {
   // dirtyd answers when the time is over. If it does not, the call ends this much later.
   private static final Duration ANSWER_TIME = Duration.ofSeconds(1);
 
+  /** As good as for ever, and safe to add to a clock: a longer timeout is none. */
+  static final Duration LONGEST = Duration.ofDays(3650);
+
   private final MethodDescriptor<ExecuteRequest, T> method;
   private final Connector connector;
   private final Call call;
   private final ExecuteRequest request;
   private final int ahead;
+  private final Duration timeout; // null: none
   private final long started = System.nanoTime();
   private final long connectBy;
 
@@ -54,8 +58,8 @@ abstract class Operation<T> {
     this.call = call;
     this.request = request;
     this.ahead = ahead;
-    Duration wait =
-        call.timeout == null || call.timeout.compareTo(connectTimeout) > 0 ? connectTimeout : call.timeout;
+    this.timeout = call.timeout == null || call.timeout.compareTo(LONGEST) > 0 ? null : call.timeout;
+    Duration wait = timeout == null || timeout.compareTo(connectTimeout) > 0 ? connectTimeout : timeout;
     this.connectBy = started + wait.toNanos();
   }
 
@@ -102,9 +106,9 @@ abstract class Operation<T> {
     Progress progress = new Progress();
     CallOptions options = CallOptions.DEFAULT.withStreamTracerFactory(progress);
     ExecuteRequest message = request;
-    if (call.timeout != null) {
-      Duration left = timeLeft(call.timeout);
-      options = options.withDeadlineAfter(saturated(left.plus(ANSWER_TIME)), TimeUnit.NANOSECONDS);
+    if (timeout != null) {
+      Duration left = timeLeft();
+      options = options.withDeadlineAfter(left.plus(ANSWER_TIME).toNanos(), TimeUnit.NANOSECONDS);
       message = request.toBuilder().setTimeout(Values.duration(left)).build();
     }
     Metadata headers = new Metadata();
@@ -125,14 +129,10 @@ abstract class Operation<T> {
   }
 
   // In whole milliseconds, so that a call that did not wait for its connection keeps its round number.
-  private Duration timeLeft(Duration timeout) {
+  private Duration timeLeft() {
     long waited = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - started);
     Duration left = timeout.minusMillis(waited);
     return left.compareTo(Duration.ofMillis(1)) < 0 ? Duration.ofMillis(1) : left;
-  }
-
-  private static long saturated(Duration time) {
-    return time.compareTo(Duration.ofNanos(Long.MAX_VALUE)) < 0 ? time.toNanos() : Long.MAX_VALUE;
   }
 
   /** Asks for another message. */
