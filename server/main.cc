@@ -427,12 +427,17 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   arbiter_service.WhenIdle([&] { loop.Quit(); });
   loop.Run();
   listener.ShutdownConnections();
-  // Shutdown waits for the transport, which only the loop drives.
+  // Shutdown waits for the transport, which only the loop drives. Also after another signal, or a timer of before,
+  // which quit the loop too.
+  bool down = false;
   std::thread shutdown([&] {
     server->Shutdown(std::chrono::system_clock::now());
-    loop.Post([&] { loop.Quit(); });
+    loop.Post([&] {
+      down = true;
+      loop.Quit();
+    });
   });
-  loop.Run();
+  while (!down) loop.Run();
   shutdown.join();
   if (metrics_server) {
     if (metrics_path != settings.metrics) unlink(std::string(metrics_path).c_str());  // while nobody else can have it

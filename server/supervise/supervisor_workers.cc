@@ -28,6 +28,8 @@ constexpr absl::Duration kBrokenLinkGrace = absl::Seconds(1);
 // Between asking for a stack dump and the kill.
 constexpr absl::Duration kDumpGrace = absl::Seconds(1);
 constexpr size_t kExitsKept = 20;
+// The reason of an end by the hook dirty_worker_init, which charges the apps itself.
+constexpr char kCouldNotStart[] = "could not start";
 
 }  // namespace
 
@@ -134,10 +136,11 @@ void Supervisor::OnWorkerReady(WorkerId id) {
                Worker* ready = Find(id);
                if (ready == nullptr || ready->phase != Phase::kInitialising || (ready->of_rollout && RolloutFailed()))
                  return;
+               if (ready->link_broken) return;  // it is about to die or to be killed
                if (ok.ok()) return FinishBoot(*ready);
                std::string why = absl::StrCat("its hook dirty_worker_init failed: ", ok.message());
                for (const std::string& app : ready->ready_apps) AppBootFailed(app, *ready, why);
-               End(*ready, "could not start", absl::StrCat("was ended because ", why), absl::ZeroDuration());
+               End(*ready, kCouldNotStart, absl::StrCat("was ended because ", why), absl::ZeroDuration());
                Reconcile();
              });
 }
@@ -348,7 +351,7 @@ void Supervisor::OnExit(WorkerId id, const ExitStatus& status) {
                         : worker->end_detail;
   std::string reason = worker->end_reason;
   if (status.out_of_memory && !expected) reason = "out of memory";
-  if (reason.empty()) reason = !was_ready ? "could not start" : status.signal != 0 ? "killed" : "exited";
+  if (reason.empty()) reason = !was_ready ? kCouldNotStart : status.signal != 0 ? "killed" : "exited";
   RecordExit(*worker, status, reason);
 
   v1::Error details;
@@ -360,7 +363,7 @@ void Supervisor::OnExit(WorkerId id, const ExitStatus& status) {
   CancelTimers(*worker);
 
   // A hook that failed was charged already.
-  if (!was_ready && !expected && !stopping_ && !worker->booted && worker->seat != nullptr) {
+  if (!was_ready && !expected && !stopping_ && worker->end_reason != kCouldNotStart && worker->seat != nullptr) {
     std::string what =
         absl::StrCat("the worker ", how, worker->initialising.empty() ? " before its apps were ready" : "");
     if (!status.stderr_tail.empty()) absl::StrAppend(&what, ": ", status.LastWords());

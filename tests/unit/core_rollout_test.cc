@@ -347,6 +347,27 @@ TEST_F(RolloutTest, InitHookComesBeforeTheFirstCallAndItsFailureFailsTheStart) {
   EXPECT_EQ(AppStatusOf("a").state(), v1::AppStatus::READY);
 }
 
+TEST_F(RolloutTest, AWorkerThatIsLostWhileItsInitHookRunsNeverServesAndBacksOff) {
+  Settings settings = TestSettings({TestPool("p", 1, {TestApp("a")})});
+  settings.hooks.dirty_worker_init.exec = {"hook"};
+  Start(settings);
+  Boot(1);
+  supervisor_.OnLinkBroken(1, "reset");
+  ASSERT_EQ(hooks_.runs.size(), 1u);
+  hooks_.runs[0].done(absl::OkStatus());
+  EXPECT_EQ(supervisor_.ReadyWorkers(), 0u);
+  FakeCaller caller;
+  EXPECT_NE(Submit(caller).call, 0u);
+  EXPECT_TRUE(workers_.alive[1].port.started.empty());  // it waits for the next worker
+  Die(1, 11);
+  EXPECT_EQ(AppStatusOf("a").state(), v1::AppStatus::BACKOFF);
+  EXPECT_THAT(Alive(), ElementsAre());
+  time_.Advance(absl::Seconds(1));
+  Boot(2);
+  hooks_.runs.back().done(absl::OkStatus());
+  EXPECT_EQ(workers_.alive[2].port.started.size(), 1u);
+}
+
 TEST_F(RolloutTest, ReopensTheLogsOfWorkersThatListen) {
   Start(TestSettings({TestPool("p", 2, {TestApp("a")})}));
   Boot(1);
