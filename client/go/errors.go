@@ -172,13 +172,16 @@ func fromRPC(err error, path string) *Error {
 	}
 }
 
-// because adds the context's own error, if that is what ended the call.
+// because adds the context's own error, if that is what ended the call. dirtyd was told how much time the context left,
+// and its answer may be here a moment before that is over.
 func (e *Error) because(ctx context.Context) *Error {
-	switch cause := ctx.Err(); {
-	case e.Reason == Cancelled && errors.Is(cause, context.Canceled):
-		e.cause = cause
-	case (e.Reason == Timeout || e.Reason == QueueTimeout) && errors.Is(cause, context.DeadlineExceeded):
-		e.cause = cause
+	switch {
+	case e.Reason == Cancelled && errors.Is(ctx.Err(), context.Canceled):
+		e.cause = context.Canceled
+	case e.Reason == Timeout || e.Reason == QueueTimeout:
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < 50*time.Millisecond {
+			e.cause = context.DeadlineExceeded
+		}
 	}
 	return e
 }

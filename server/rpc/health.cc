@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "server/loop/check.h"
 
 namespace dirty {
@@ -16,6 +17,8 @@ using grpc::health::v1::HealthCheckResponse;
 
 // A watch keeps its service's name; no app has a longer one.
 constexpr size_t kLongestName = 4096;
+// Of all clients together: whoever reaches the network's port may ask, without a token.
+constexpr size_t kMostWatches = 1000;
 
 HealthCheckResponse::ServingStatus ToProto(std::optional<bool> serving) {
   if (!serving.has_value()) return HealthCheckResponse::SERVICE_UNKNOWN;
@@ -107,6 +110,10 @@ class HealthService::WatchCall {
       End(grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "the service's name is too long"));
     } else if (health_->stopping_) {
       End(Unavailable());
+    } else if (health_->watches_.size() > kMostWatches) {
+      broken_ = true;
+      End(grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
+                       absl::StrCat(kMostWatches, " health watches are open, which is as many as may be; use Check")));
     } else {
       Update();
     }

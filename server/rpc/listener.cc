@@ -33,6 +33,8 @@ constexpr int kDescriptorsPerConnection = 2;
 constexpr int kRefusalLinesPerSecond = 10;
 // From the network: a TLS handshake takes one to two milliseconds of the loop.
 constexpr int kNetworkBatch = 16;
+// Who connects need not have shown a token: what connections take is bounded apart from descriptors.
+constexpr size_t kMostNetworkConnections = 10000;
 constexpr absl::Duration kNetworkInterval = absl::Milliseconds(100);  // the watcher's pause
 
 }  // namespace
@@ -264,7 +266,8 @@ void Listener::AddNetworkSocket(TcpSocket listening, const std::shared_ptr<grpc:
                                 grpc::ServerBuilder& builder) {
   rlimit limit;
   DIRTY_CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0, "RLIMIT_NOFILE");
-  connections_->SetNetworkLimit(std::max<size_t>(1, limit.rlim_cur / (2 * kDescriptorsPerConnection)));
+  connections_->SetNetworkLimit(
+      std::clamp<size_t>(limit.rlim_cur / (2 * kDescriptorsPerConnection), 1, kMostNetworkConnections));
   auto socket = std::make_shared<Socket>();
   socket->path = std::move(listening.address);
   socket->kind = Kind::kNetwork;

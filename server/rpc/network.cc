@@ -30,6 +30,8 @@ constexpr int kUnansweredMilliseconds = 60'000;
 // For the TLS handshake and the first frame of HTTP/2.
 constexpr int kHandshakeMilliseconds = 20'000;
 constexpr int kLeastPingMilliseconds = 5'000;
+// On one connection, calls beyond that wait in the client.
+constexpr int kMostStreams = 10000;
 
 constexpr absl::string_view kBearer = "Bearer ";
 constexpr absl::string_view kHealth = "/grpc.health.v1.Health/";
@@ -137,6 +139,7 @@ void NetworkAccess::Configure(grpc::ServerBuilder& builder) {
   // Clients may ask whether the connection stands, also while they call nothing: firewalls forget idle ones.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kLeastPingMilliseconds);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMostStreams);
 }
 
 bool NetworkAccess::HasToken(absl::string_view authorization) const {

@@ -1,3 +1,7 @@
+#include <memory>
+#include <thread>
+#include <vector>
+
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "tests/unit/rpc_fixture.h"
 #include "tests/unit/rpc_http2.h"
@@ -71,6 +75,31 @@ TEST_F(HealthTest, ChecksOnTheAdminSocketToo) {
   HealthCheckResponse response;
   EXPECT_TRUE(Health::NewStub(Connect(admin_path_))->Check(&context, HealthCheckRequest(), &response).ok());
   EXPECT_EQ(response.status(), HealthCheckResponse::SERVING);
+}
+
+TEST_F(HealthTest, WatchersAreBounded) {
+  constexpr size_t kMost = 1000;
+  auto stub = Health::NewStub(Connect(client_path_));
+  struct Open {
+    grpc::ClientContext context;
+    std::unique_ptr<grpc::ClientReader<HealthCheckResponse>> reader;
+  };
+  std::vector<std::unique_ptr<Open>> open;
+  HealthCheckResponse response;
+  auto watch = [&] {
+    open.push_back(std::make_unique<Open>());
+    open.back()->reader = stub->Watch(&open.back()->context, HealthCheckRequest());
+    return open.back()->reader->Read(&response);
+  };
+  for (size_t i = 0; i < kMost; ++i) ASSERT_TRUE(watch()) << i;
+  ASSERT_FALSE(watch());
+  EXPECT_EQ(open.back()->reader->Finish().error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  // One that leaves makes room.
+  open.front()->context.TryCancel();
+  open.front()->reader->Finish();
+  while (Watchers() >= kMost) std::this_thread::yield();
+  EXPECT_TRUE(watch());
+  for (auto& each : open) each->context.TryCancel();
 }
 
 TEST_F(HealthTest, WatchersHearOfTheirServiceOnly) {

@@ -18,21 +18,22 @@ def current_traceparent() -> Optional[str]:
     `use_traceparent` says; else, in an app, the trace of the call that runs: in its thread, its coroutines and the
     tasks that these start, but not in threads that the app starts itself.
     """
-    trace = sys.modules.get("opentelemetry.trace")
-    if trace is not None:
-        span = trace.get_current_span().get_span_context()
+    # Half made while another thread imports it.
+    current_span = getattr(sys.modules.get("opentelemetry.trace"), "get_current_span", None)
+    if current_span is not None:
+        span = current_span().get_span_context()
         if span.is_valid:
             return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
     return _current.get()
 
 
 @contextlib.contextmanager
-def use_traceparent(traceparent: str) -> Iterator[None]:
+def use_traceparent(traceparent: Optional[str]) -> Iterator[None]:
     """Calls in this block belong to this trace, such as the `traceparent` header of a web request.
 
-    What is no `traceparent` is dropped. opentelemetry's current span, if there is one, goes before.
+    What is no `traceparent`, or None, is dropped. opentelemetry's current span, if there is one, goes before.
     """
-    token = _current.set(traceparent if traceparent.isascii() else None)  # dirtyd looks at the rest
+    token = _current.set(traceparent if traceparent and traceparent.isascii() else None)  # dirtyd looks at the rest
     try:
         yield
     finally:
