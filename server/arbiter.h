@@ -157,7 +157,7 @@ class Arbiter final : private Dispatcher::Events, private Supervisor::Events {
   std::optional<v1::ReloadOutcome> last_reload_;
   std::string log_level_;
   std::vector<Watcher*> watchers_;
-  MetricsSnapshot counted_;  // reloads, worker_starts and worker_exits
+  MetricsSnapshot counted_;                                       // reloads, worker_starts and worker_exits
   absl::flat_hash_map<std::string, absl::Time> queue_full_told_;  // by app
   struct Refusals {
     absl::Time told = absl::InfinitePast();

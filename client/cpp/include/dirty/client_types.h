@@ -139,8 +139,8 @@ struct CallOptions {
   // The caller's own name for the call, for logs and traces; the first 128 bytes are kept.
   std::string request_id = {};
 
-  // The W3C trace context that the call belongs to; what is none is dropped. Empty: in an app of a worker, on the thread
-  // that runs App::Call, that of the call which runs there; elsewhere none.
+  // The W3C trace context that the call belongs to; what is none is dropped. Empty: in an app of a worker, on the
+  // thread that runs App::Call, that of the call which runs there; elsewhere none.
   std::string traceparent = {};
 
   // Binary values, referenced from the arguments as Attachment(number). Moved, not copied.
