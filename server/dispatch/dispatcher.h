@@ -192,8 +192,8 @@ class Dispatcher {
   void ScheduleRunTimer(Call* call);
   void AskToStop(Call* call, v1::CancelReason reason, bool kill);
   void Stop(Call* call, errors::ErrorPtr error);
-  // Tells the listener, counts and logs; the call may go on to hold its slot.
   void EndWaiting(Call* call, Outcome outcome);  // of one that never started
+  // Tells the listener, counts and logs; the call may go on to hold its slot.
   void Answer(Call* call, Outcome outcome);
   void Count(App* app, v1::Reason reason);
   void FreeSlot(Call* call);
