@@ -276,10 +276,12 @@ void Dispatcher::PullWork(Worker* worker) {
       if (app->head != nullptr && (oldest == nullptr || app->head->number < oldest->number)) oldest = app->head;
     }
     if (oldest == nullptr) return;
-    Dequeue(oldest);
-    StartCall(oldest, worker);
-    // The last of a removed app.
     App* app = oldest->app;
+    if (IsWorthStarting(oldest)) {
+      Dequeue(oldest);
+      StartCall(oldest, worker);
+    }
+    // The last of a removed app.
     if (worker->draining && app->head == nullptr) {
       std::erase(worker->apps, app);
       TakeAppFrom(worker, app);
@@ -288,6 +290,20 @@ void Dispatcher::PullWork(Worker* worker) {
 }
 
 // --- Deadlines ---
+
+bool Dispatcher::IsWorthStarting(Call* call) {
+  const absl::Time now = timers_.Now();
+  const absl::Duration waited = now - call->queued_at, left = call->caller_deadline - now;
+  App* app = call->app;
+  if (app->shedder.WorthStarting(now, waited, left)) return true;
+  Outcome outcome;
+  outcome.error = errors::QueueTimeout(
+      app->name, waited,
+      absl::StrCat(errors::Seconds(left), " of the caller's time are left, and calls of this app need up to ",
+                   errors::Seconds(app->shedder.need())));
+  EndWaiting(call, std::move(outcome));
+  return false;
+}
 
 void Dispatcher::OnQueueDeadline(Call* call) {
   call->timer = 0;
@@ -310,6 +326,9 @@ void Dispatcher::OnRunTimer(Call* call) {
   call->timer = 0;
   absl::Time now = timers_.Now();
   if (now < call->run_deadline && now < call->chunk_due) return ScheduleRunTimer(call);
+  if (now >= call->caller_deadline) {
+    call->app->shedder.OnOutOfTime(now, call->started_at - call->queued_at, now - call->started_at);
+  }
   if (call->listener != nullptr) {
     Outcome outcome;
     outcome.error = now >= call->run_deadline
@@ -399,6 +418,7 @@ void Dispatcher::OnCallDone(WorkerId worker_id, v1::CallDone& done) {
   App* app = call->app;
   absl::Duration ran = timers_.Now() - call->started_at;
   app->service_time += (ran - app->service_time) / 8;
+  if (!call->asked_to_stop) app->shedder.OnServed(ran);
   if (call->listener != nullptr) {
     Outcome outcome;
     // Above the transport's own limit, what is to be sent would end us.

@@ -1,9 +1,9 @@
 // The dispatcher: every call from admission to outcome.
 //
-// Calls wait in a bounded queue per app and are pulled by free slots: nothing is ever pushed to a busy worker. When a
-// slot frees, the head that has waited longest among that worker's apps goes first. Deadlines are enforced here, from
-// outside: at the deadline the caller has its answer at once, the worker is asked to cancel, and the slot stays taken
-// until the worker says it is free or is killed.
+// Calls wait in a bounded queue per app and are pulled by free slots: nothing is ever pushed to a busy worker. The head
+// that has waited longest among a worker's apps goes first; under overload, those that could not end in time any more
+// are passed over (load_shedder.h). Deadlines are enforced from outside: at the deadline the caller has its answer, the
+// worker is asked to cancel, and the slot stays taken until the worker says it is free or is killed.
 //
 // Pure: it knows clocks, ports and listeners, no gRPC and no process. Loop-confined, no locks. main.cc owns it.
 #pragma once
@@ -186,6 +186,8 @@ class Dispatcher {
   void Dequeue(Call* call);
   void StartCall(Call* call, Worker* worker);
   void PullWork(Worker* worker);
+  // Whether it is to be started now; if not, its caller has an answer.
+  bool IsWorthStarting(Call* call);
   void OnQueueDeadline(Call* call);
   // A running call's time is over, or the next chunk is late, or it is time to look again.
   void OnRunTimer(Call* call);

@@ -8,6 +8,7 @@
 
 #include "server/dispatch/action_times.h"
 #include "server/dispatch/dispatcher.h"
+#include "server/dispatch/load_shedder.h"
 #include "server/dispatch/recent_times.h"
 
 namespace dirty {
@@ -54,6 +55,7 @@ struct Dispatcher::App {
   std::string why;
   uint32_t slots = 0;                               // of its ready workers
   absl::Duration service_time = kFirstServiceTime;  // moving average of run times
+  LoadShedder shedder;
   Call* head = nullptr;
   Call* tail = nullptr;
   uint32_t queued = 0;

@@ -61,11 +61,16 @@ class World::Caller final : public CallListener {
         world.Wrong(
             absl::StrCat(name, started ? " was started" : " was never started", " and got ", v1::Reason_Name(reason)));
       }
-      if (reason == v1::REASON_QUEUE_TIMEOUT && now != wait_until) world.Wrong(absl::StrCat(name, " waited too long"));
+      if (reason == v1::REASON_QUEUE_TIMEOUT && now != wait_until && !TooLateToStart(now)) {
+        world.Wrong(absl::StrCat(name, now > wait_until ? " waited too long" : " was given up too early"));
+      }
       if (reason == v1::REASON_TIMEOUT && now != run_until) world.Wrong(absl::StrCat(name, " ran too long"));
     }
     world.Forget(*this);
   }
+
+  // Whether it may be given up when its turn comes: it has waited longer than its caller still waits.
+  bool TooLateToStart(absl::Time now) const { return now < caller_until && now - sent > caller_until - now; }
 
   World& world;
   const std::string name;  // its request_id, and its result
@@ -78,7 +83,7 @@ class World::Caller final : public CallListener {
   bool left = false;
   uint32_t values = 0;  // chunks that the app makes
   int chunks = 0;
-  absl::Time caller_until, wait_until, run_until;
+  absl::Time sent, caller_until, wait_until, run_until;
 };
 
 class World::LinkPort final : public WorkerPort {
@@ -507,6 +512,7 @@ void World::Submit() {
     ToProto(timeout, submission.request->mutable_timeout());
     caller.caller_until = now + timeout;
   }
+  caller.sent = now;
   caller.wait_until = std::min(now + kQueueTimeout, caller.caller_until);
   ++figures_.calls;
   ++received_[caller.app];
