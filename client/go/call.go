@@ -47,6 +47,7 @@ type call struct {
 	kwargs      map[string]any
 	requestID   string
 	traceparent string
+	timeout     time.Duration // what its context left when it was sent; 0: no limit
 }
 
 func newCall(app, action string, args []any) *call {
@@ -271,7 +272,8 @@ func (c *Client) rpcContext(ctx context.Context, call *call, request *dirtyv1.Ex
 	}
 	var cancel context.CancelFunc
 	if deadline, ok := ctx.Deadline(); ok {
-		request.Timeout = durationpb.New(max(time.Until(deadline), time.Nanosecond))
+		call.timeout = max(time.Until(deadline), time.Nanosecond)
+		request.Timeout = durationpb.New(call.timeout)
 		rpc, cancel = context.WithDeadline(rpc, deadline.Add(answerTime))
 	} else {
 		rpc, cancel = context.WithCancel(rpc)
@@ -290,6 +292,9 @@ func (c *Client) rpcContext(ctx context.Context, call *call, request *dirtyv1.Ex
 // failure is what became of an RPC.
 func (c *Client) failure(ctx context.Context, call *call, err error) *Error {
 	failure := fromRPC(err, c.dialer.path())
+	if failure.Reason == Timeout && failure.Timeout == 0 { // nobody answered
+		failure.Timeout = call.timeout
+	}
 	return call.named(failure.because(ctx))
 }
 

@@ -155,6 +155,21 @@ func TestACallThatIsCutOffIsNotSentAgain(t *testing.T) {
 	}
 }
 
+func TestACallThatNobodyAnswersNamesTheLimitThatItHad(t *testing.T) {
+	path, _ := fake(t, func(ctx context.Context, _ *dirtyv1.ExecuteRequest) (*dirtyv1.ExecuteResponse, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	const limit = 200 * time.Millisecond
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	_, err := newClient(t, dirty.WithSocket(path)).Execute(ctx, "a:A", "act")
+	failure := failureOf(t, err, dirty.Timeout)
+	if failure.Timeout <= 0 || failure.Timeout > limit || !strings.Contains(failure.Message, "outcome unknown") {
+		t.Errorf("%v with %s", failure, failure.Timeout)
+	}
+}
+
 func TestAForeignAnswerThatIsNotJSONIsAnError(t *testing.T) {
 	path, _ := fake(t, func(context.Context, *dirtyv1.ExecuteRequest) (*dirtyv1.ExecuteResponse, error) {
 		return &dirtyv1.ExecuteResponse{Result: "{", CallId: "x-1"}, nil
