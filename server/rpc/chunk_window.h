@@ -2,7 +2,8 @@
 //
 // The reader allows chunks, the transport takes them, and the worker gets a credit for each that may follow: as many as
 // the reader allows, but never more on their way than the window, so that a reader who allows a million chunks and
-// takes none costs little memory. The window is for few large chunks or many small ones. Pure. Loop-confined.
+// takes none costs little memory. The window is for few large chunks or many small ones. Credits are given before their
+// chunks are known: of an action whose chunks grow, MostHeld (execute_rpc.h) is the bound. Pure. Loop-confined.
 #pragma once
 
 #include <algorithm>

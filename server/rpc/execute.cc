@@ -69,7 +69,8 @@ class ArbiterService::UnaryCall final : public Rpc, private CallListener {
   MemberCompletion<UnaryCall> answered_{this, &UnaryCall::OnAnswered};
 };
 
-// ExecuteStream. What waits here is bounded by the window.
+// ExecuteStream. What waits here is bounded by the window, in chunks; should they grow after their credits were given,
+// by MostHeld.
 class ArbiterService::StreamCall final : public Rpc, private CallListener {
  public:
   explicit StreamCall(ArbiterService& owner) : Rpc(owner), writer_(&context_) {
@@ -96,16 +97,24 @@ class ArbiterService::StreamCall final : public Rpc, private CallListener {
   }
 
   void OnChunk(std::unique_ptr<v1::Chunk> chunk) override {
-    window_.OnChunk(PayloadBytes(chunk->value(), *chunk));
+    const size_t bytes = PayloadBytes(chunk->value(), *chunk);
+    window_.OnChunk(bytes);
+    waiting_ += bytes;
     chunks_.push_back(std::move(chunk));
     WriteNext();
+    // OnDone comes from within: nothing else may follow.
+    if (waiting_ > MostHeld(owner_.settings_)) dispatcher().CancelByCaller(call_);
   }
 
   void OnDone(Outcome outcome) override {
     call_ = 0;
     if (outcome.response != nullptr) {
-      if (auto chunk = TakeLastChunk(*outcome.response)) chunks_.push_back(std::move(chunk));
+      if (auto chunk = TakeLastChunk(*outcome.response)) {
+        waiting_ += PayloadBytes(chunk->value(), *chunk);
+        chunks_.push_back(std::move(chunk));
+      }
     }
+    if (outcome.error != nullptr && waiting_ > MostHeld(owner_.settings_)) SayUnread(waiting_, *outcome.error);
     ended_ = true;
     status_ = outcome.error == nullptr ? grpc::Status::OK : ToStatus(*outcome.error);
     WriteNext();
@@ -117,6 +126,7 @@ class ArbiterService::StreamCall final : public Rpc, private CallListener {
       grpc::WriteOptions options;
       if (chunks_.size() > 1) options.set_buffer_hint();
       writing_ = true;
+      waiting_ -= PayloadBytes(chunks_.front()->value(), *chunks_.front());
       writer_.Write(*chunks_.front(), options, UnderWay(wrote_));
       chunks_.pop_front();
     } else if (ended_) {
@@ -143,6 +153,7 @@ class ArbiterService::StreamCall final : public Rpc, private CallListener {
   std::unique_ptr<v1::ExecuteRequest> request_ = std::make_unique<v1::ExecuteRequest>();
   grpc::ServerAsyncWriter<v1::Chunk> writer_;
   std::deque<std::unique_ptr<v1::Chunk>> chunks_;
+  size_t waiting_ = 0;              // bytes in chunks_
   ChunkWindow window_{UINT64_MAX};  // gRPC's flow control says how much the reader takes
   grpc::Status status_;
   CallNumber call_ = 0;

@@ -1,10 +1,12 @@
 // What the three RPCs of the Arbiter service share: their life. Of execute.cc and session.cc only.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/rpc/execute.h"
 
@@ -79,6 +81,18 @@ size_t PayloadBytes(const std::string& json, const Message& message) {
   size_t bytes = json.size();
   for (const std::string& attachment : message.attachments()) bytes += attachment.size();
   return bytes;
+}
+
+// Bytes that may wait for one client that does not read, as one stream has them: several messages, however large they
+// may be. What is above costs it its calls. Far above what windows let wait for a reader who is only slow.
+inline size_t MostHeld(const Settings& settings) {
+  return std::max<size_t>(size_t{256} << 20, size_t{4} * settings.max_message_size);
+}
+
+// `error`, a cancellation, was for such a client.
+inline void SayUnread(size_t waiting, v1::Error& error) {
+  error.set_message(absl::StrCat("cancelled because its client does not read: ", waiting >> 20,
+                                 " MiB of answers wait for it; have fewer calls in flight, or read sooner"));
 }
 
 // The chunk that a streaming call's result is if it is not a stream: the last one, moved out of it. Null: there is

@@ -1,6 +1,8 @@
 #include "server/rpc/session.h"
 
+#include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "server/rpc/status.h"
@@ -70,8 +72,20 @@ void ArbiterService::Session::End() {
 void ArbiterService::Session::Drop() {
   outbox_.clear();
   waiting_ = 0;
+  owner_.loop_->timers().Cancel(cut_off_);
   for (const auto& [id, call] : calls_) dispatcher().Abandon(call->number());
   calls_.clear();
+}
+
+void ArbiterService::Session::CutOff() {
+  cut_off_ = 0;
+  if (waiting_ <= MostHeld(owner_.settings_)) return;
+  std::vector<CallNumber> numbers;
+  for (const auto& [id, call] : calls_) numbers.push_back(call->number());
+  std::sort(numbers.begin(), numbers.end());
+  cutting_off_ = true;
+  for (CallNumber number : numbers) dispatcher().CancelByCaller(number);
+  cutting_off_ = false;
 }
 
 void ArbiterService::Session::Shutdown() { EndWith(ToStatus(*errors::ShuttingDown())); }
@@ -205,7 +219,10 @@ void ArbiterService::Session::OnCallDone(Call& call, Outcome outcome) {
   const bool stream = call.stream();
   calls_.erase(id);
   if (calls_.empty() && calls_.capacity() > kMostCallsKept) calls_ = {};
-  if (outcome.error != nullptr) return SendError(id, std::move(outcome.error));
+  if (outcome.error != nullptr) {
+    if (cutting_off_) SayUnread(waiting_, *outcome.error);
+    return SendError(id, std::move(outcome.error));
+  }
   v1::ExecuteResponse& response = *outcome.response;
   size_t bytes = PayloadBytes(response.result(), response);
   if (stream) {
@@ -227,6 +244,10 @@ void ArbiterService::Session::Send(Outgoing frame) {
   waiting_ += frame.bytes;
   outbox_.push_back(std::move(frame));
   WriteNext();
+  if (waiting_ > MostHeld(owner_.settings_) && cut_off_ == 0 && !calls_.empty()) {
+    TimerQueue& timers = owner_.loop_->timers();
+    cut_off_ = timers.Schedule(timers.Now(), [this] { CutOff(); });
+  }
 }
 
 void ArbiterService::Session::WriteNext() {

@@ -9,7 +9,8 @@
 //    error of a call that was admitted has one. So a client that used an id twice can tell which of the two is meant.
 //  - A call's chunks come before its `done`. A result that is no stream is one last chunk, which needs no credit.
 //  - A client that does not read is not read from, once kMostWaiting bytes wait for it. Its calls in flight may still
-//    add their answers: at most max_calls_per_session.
+//    add their answers, until MostHeld bytes wait: then all that are still in flight are cancelled, and answered with
+//    CANCELLED, which says why. So no call is lost, and what had ended by then is still there to be read.
 //  - Half-close: the calls in flight are answered, then the stream ends with OK. Any other end of the stream abandons
 //    its calls.
 //  - A frame that cannot be parsed may have been a call: the stream ends at once, with INVALID_ARGUMENT.
@@ -85,6 +86,8 @@ class ArbiterService::Session final : public Rpc {
 
   // Nobody waits for what is in flight, nor for what waits to be written.
   void Drop();
+  // Cancels what is in flight, for the client does not read what it already has.
+  void CutOff();
 
   void Send(Outgoing frame);
   void SendError(uint64_t id, errors::ErrorPtr error);
@@ -106,6 +109,8 @@ class ArbiterService::Session final : public Rpc {
   CallNumber written_of_ = 0;
   absl::Time deadline_;
   std::optional<grpc::Status> end_;
+  TimerQueue::TimerId cut_off_ = 0;  // CutOff is to come: not from within what the dispatcher does
+  bool cutting_off_ = false;
   bool greeted_ = false;
   bool reading_ = false;
   bool writing_ = false;

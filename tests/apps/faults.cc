@@ -296,6 +296,12 @@ class Emitter : public dirty::App {
       }
       return nullptr;
     }
+    if (action == "count_then_blocks") {  // (n, path, m, size): waits for the file between n numbers and m blocks
+      for (int i = 0; i < args.at(0); ++i) context.Emit(i);
+      for (; !Exists(args.at(1)); Poll()) context.ThrowIfCancelled();
+      for (int i = 0; i < args.at(2); ++i) context.Emit(context.Attach(std::string(args.at(3).get<size_t>(), 'a')));
+      return nullptr;
+    }
     if (action == "count_and_wait") {  // (n, path): the same, then waits for the file
       for (int i = 0; i < args.at(0); ++i) context.Emit(i);
       for (; !Exists(args.at(1)); Poll()) context.ThrowIfCancelled();

@@ -255,6 +255,85 @@ TEST(SessionThatDoesNotRead, DelaysNoShutdown) {
   }
 }
 
+TEST(SessionThatDoesNotRead, HasItsCallsCancelledBeforeItsAnswersFillTheMemory) {
+  constexpr uint64_t kCalls = 40;
+  constexpr size_t kBytes = 32 << 20;
+  Dirtyd dirtyd({kEcho, "--workers", "2"});
+  ExpectServed(dirtyd);
+  const size_t before = ResidentBytes(dirtyd.pid());
+  RawSession session(dirtyd);
+  for (uint64_t id = 1; id <= kCalls; ++id) session.Execute(id, kEcho, "bytes", absl::StrCat("[", kBytes, "]"));
+  ASSERT_TRUE(WaitUntil([&] {
+    const v1::AppStatus app = dirtyd.App(kEcho);
+    return app.counters().received() == kCalls + 1 && app.queued() + app.running() == 0;
+  }));
+  const size_t grown = ResidentBytes(dirtyd.pid()) - before;
+  printf("[ MEASURED ] %zu MiB after %llu answers of %zu MiB\n", grown >> 20,
+         static_cast<unsigned long long>(dirtyd.App(kEcho).counters().ok() - 1), kBytes >> 20);
+  if (kMeasured) {
+    EXPECT_LT(grown, size_t{480} << 20) << "256 MiB, one answer above, one that is being written and one a worker";
+  }
+  ExpectServed(dirtyd);
+  // Each is answered once: with its result if it had one by then.
+  std::set<uint64_t> answered;
+  uint64_t results = 0;
+  for (uint64_t i = 0; i < kCalls; ++i) {
+    const v1::SessionDone done = session.ReadDone();
+    EXPECT_TRUE(answered.insert(done.id()).second) << done.id() << " twice";
+    if (done.has_response()) {
+      ++results;
+      EXPECT_EQ(done.response().attachments(0).size(), kBytes);
+    } else {
+      EXPECT_EQ(done.error().reason(), v1::REASON_CANCELLED);
+      EXPECT_THAT(done.error().message(), HasSubstr("its client does not read"));
+    }
+  }
+  EXPECT_GE(results, (256u << 20) / kBytes);
+  EXPECT_LT(results, kCalls);
+  EXPECT_EQ(dirtyd.App(kEcho).counters().cancelled(), kCalls - results);
+  // It goes on.
+  session.Execute(kCalls + 1, kEcho, "echo", "[1]");
+  EXPECT_TRUE(session.ReadDone().has_response());
+  dirtyd.ExpectCountersAddUp();
+  dirtyd.Stop(SIGTERM);
+}
+
+TEST(StreamThatIsNotRead, IsCancelledIfItsChunksGrowAndFillTheMemory) {
+  constexpr int kSmall = 1000;
+  constexpr size_t kBytes = 8 << 20;
+  Dirtyd dirtyd({kEmitter, kEcho, "--workers", "2"});
+  ExpectServed(dirtyd);
+  const size_t before = ResidentBytes(dirtyd.pid());
+  std::unique_ptr<v1::Arbiter::Stub> stub = dirtyd.NewArbiterStub();
+  Context context;
+  const std::string go = dirtyd.folder() / "go";
+  auto reader = stub->ExecuteStream(
+      &context,
+      RawSession::Call(1, kEmitter, "count_then_blocks", absl::StrCat("[", kSmall, ",\"", go, "\",100,", kBytes, "]"))
+          .execute()
+          .request());
+  // The small ones are read: now the window is for many.
+  v1::Chunk chunk;
+  for (int i = 0; i < kSmall; ++i) ASSERT_TRUE(reader->Read(&chunk));
+  Touch(go);
+  ASSERT_TRUE(dirtyd.WaitForRunning(kEmitter, 0));
+  const size_t grown = ResidentBytes(dirtyd.pid()) - before;
+  printf("[ MEASURED ] %zu MiB\n", grown >> 20);
+  if (kMeasured) {
+    EXPECT_LT(grown, size_t{360} << 20);
+  }
+  ExpectServed(dirtyd);
+  int blocks = 0;
+  for (; reader->Read(&chunk); ++blocks) EXPECT_EQ(chunk.attachments(0).size(), kBytes);
+  EXPECT_GE(blocks, static_cast<int>((256u << 20) / kBytes));
+  EXPECT_LT(blocks, 100);
+  const grpc::Status status = reader->Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_THAT(status.error_message(), HasSubstr("its client does not read"));
+  dirtyd.ExpectCountersAddUp();
+  dirtyd.Stop(SIGTERM);
+}
+
 // --- Cost ---
 
 TEST(SessionCost, OfAnIdleOneIsBelow100KiB) {
