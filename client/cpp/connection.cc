@@ -9,8 +9,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "client/cpp/socket.h"
-
 namespace dirty::client::internal {
 namespace {
 
@@ -63,14 +61,14 @@ pid_t Connection::PeerPid() const {
   return getsockopt(probe_.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? peer.pid : 0;
 }
 
-Connector::Connector(std::vector<std::string> paths) : backoff_(kFirstBackoff) {
+Connector::Connector(std::vector<std::string> paths, SocketKind kind) : kind_(kind), backoff_(kFirstBackoff) {
   for (std::string& path : paths) places_.push_back({.path = std::move(path)});
 }
 
-std::shared_ptr<Connection> Connector::Attempt(Place& place) {
+std::shared_ptr<Connection> Connector::Attempt(Place& place) const {
   place.refused = false;
   if (!place.silent) {
-    ConnectAttempt attempt = ConnectUnix(place.path);
+    ConnectAttempt attempt = ConnectUnix(place.path, kind_);
     place.silent = std::move(attempt.fd);
     place.failure = std::move(attempt.failure);
     if (!place.silent) return nullptr;
@@ -82,7 +80,7 @@ std::shared_ptr<Connection> Connector::Attempt(Place& place) {
       place.failure = "connected, but no answer: is it stopped, or not dirtyd?";
       return nullptr;
     case Greeting::kClosed:
-      place.failure = RefusedAtAccept();
+      place.failure = RefusedAtAccept(kind_);
       place.refused = true;
       place.silent.reset();
       return nullptr;

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "client/cpp/socket.h"
 #include "client/cpp/unique_fd.h"
 #include "dirty/client_types.h"
 #include "dirty/v1/arbiter.grpc.pb.h"
@@ -53,7 +54,7 @@ class Connection {
 class Connector {
  public:
   // `paths` are tried in turn; once one has answered, only that one.
-  explicit Connector(std::vector<std::string> paths);
+  explicit Connector(std::vector<std::string> paths, SocketKind kind = SocketKind::kClient);
 
   // The connection that stands. Null: none, it is gone, or this is closed. Never waits.
   std::shared_ptr<Connection> Current();
@@ -83,10 +84,11 @@ class Connector {
     bool refused = false;  // accepted and closed at once
   };
 
-  static std::shared_ptr<Connection> Attempt(Place& place);
+  std::shared_ptr<Connection> Attempt(Place& place) const;
   void Succeeded(Place place, std::shared_ptr<Connection> connection);
   void Failed();
 
+  const SocketKind kind_;
   // Held during an attempt; before mutex_.
   std::mutex attempt_mutex_;
   std::vector<Place> places_;          // guarded by attempt_mutex_

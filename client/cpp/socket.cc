@@ -39,12 +39,15 @@ std::string WhoMay(const struct stat& file) {
                          file.st_mode & 07777, geteuid());
 }
 
-std::string PermissionDenied(const std::string& path) {
+constexpr char kAdminIsFor[] = "the admin socket is for root and dirtyd's own user only";
+
+std::string PermissionDenied(const std::string& path, SocketKind kind) {
   struct stat file;
   if (stat(path.c_str(), &file) == 0) {
-    std::string advice = (file.st_mode & S_IWGRP) == 0 ? "its socket_mode lets only its owner in"
-                         : file.st_gid == 0            ? "set socket_group to a group of yours"
-                                                       : absl::StrCat("join group ", GroupName(file.st_gid));
+    std::string advice = kind == SocketKind::kAdmin      ? kAdminIsFor
+                         : (file.st_mode & S_IWGRP) == 0 ? "its socket_mode lets only its owner in"
+                         : file.st_gid == 0              ? "set socket_group to a group of yours"
+                                                         : absl::StrCat("join group ", GroupName(file.st_gid));
     return absl::StrCat("permission denied: ", WhoMay(file), "; ", advice);
   }
   // Some folder above may not be searched: the outermost such one is the obstacle.
@@ -57,7 +60,7 @@ std::string PermissionDenied(const std::string& path) {
   return absl::StrCat("permission denied: you are uid ", geteuid());
 }
 
-std::string WhyNot(const std::string& path, int error) {
+std::string WhyNot(const std::string& path, SocketKind kind, int error) {
   switch (error) {
     case ENOENT:
     case ENOTDIR:
@@ -66,7 +69,7 @@ std::string WhyNot(const std::string& path, int error) {
       return "nobody is listening";
     case EACCES:
     case EPERM:
-      return PermissionDenied(path);
+      return PermissionDenied(path, kind);
     case EAGAIN:
       return "busy: too many connections wait to be accepted";
     default:
@@ -90,7 +93,7 @@ std::vector<std::string> SocketPaths(const std::string& chosen, const char* env,
   return paths;
 }
 
-ConnectAttempt ConnectUnix(const std::string& path) {
+ConnectAttempt ConnectUnix(const std::string& path, SocketKind kind) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof(address.sun_path)) {
@@ -101,7 +104,7 @@ ConnectAttempt ConnectUnix(const std::string& path) {
   std::memcpy(address.sun_path, path.data(), path.size());
   UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd || connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-    return {{}, WhyNot(path, errno)};
+    return {{}, WhyNot(path, kind, errno)};
   }
   return {std::move(fd), {}};
 }
@@ -120,9 +123,11 @@ bool HungUp(int fd) {
   return poll(&events, 1, 0) > 0 && (events.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0;
 }
 
-std::string RefusedAtAccept() {
-  return absl::StrCat("accepted and closed at once: check allow_uids and allow_gids of dirtyd, you are uid ", geteuid(),
-                      " (", UserName(geteuid()), "), gid ", getegid(), " (", GroupName(getegid()), ")");
+std::string RefusedAtAccept(SocketKind kind) {
+  return absl::StrCat("accepted and closed at once: ",
+                      kind == SocketKind::kAdmin ? kAdminIsFor : "check allow_uids and allow_gids of dirtyd",
+                      ", you are uid ", geteuid(), " (", UserName(geteuid()), "), gid ", getegid(), " (",
+                      GroupName(getegid()), ")");
 }
 
 std::string Seconds(std::chrono::nanoseconds time) {

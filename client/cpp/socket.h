@@ -15,6 +15,10 @@ namespace dirty::client::internal {
 // environment variable `env`, /run/dirty and $XDG_RUNTIME_DIR/dirty.
 std::vector<std::string> SocketPaths(const std::string& chosen, const char* env, const std::string& file);
 
+// Whom a socket lets in, which its user is told who is not: the clients' by its mode and dirtyd's settings, the admin
+// socket always root and dirtyd's own user.
+enum class SocketKind { kClient, kAdmin };
+
 // A connected, non-blocking descriptor, or why there is none.
 struct ConnectAttempt {
   UniqueFd fd;
@@ -22,7 +26,7 @@ struct ConnectAttempt {
 };
 
 // Connects without waiting.
-ConnectAttempt ConnectUnix(const std::string& path);
+ConnectAttempt ConnectUnix(const std::string& path, SocketKind kind = SocketKind::kClient);
 
 // What the other side does with a fresh connection.
 enum class Greeting { kSilent, kSpeaks, kClosed };
@@ -34,7 +38,7 @@ Greeting AwaitGreeting(int fd, std::chrono::milliseconds time);
 bool HungUp(int fd);
 
 // The failure of a connection that was accepted and closed at once: peer credentials that dirtyd does not let in.
-std::string RefusedAtAccept();
+std::string RefusedAtAccept(SocketKind kind);
 
 // `5 s`, `0.25 s`.
 std::string Seconds(std::chrono::nanoseconds time);

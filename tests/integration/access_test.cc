@@ -4,6 +4,7 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include <cstring>
@@ -71,7 +72,15 @@ TEST_F(OtherUser, IsToldWhyNot) {
   // The admin socket is its owner's and root's only.
   ran = RunProgram(dirtyd.Ctl({"status"}), {.uid = kNobody});
   EXPECT_EQ(ran.code, 3);
-  EXPECT_THAT(ran.err, HasSubstr("0600"));
+  EXPECT_THAT(ran.err,
+              HasSubstr("permission denied: root:root 0600, you are uid 65534; the admin socket is for root and "
+                        "dirtyd's own user only"));
+  // Also where somebody widened its mode.
+  ASSERT_EQ(chmod(dirtyd.admin_socket().c_str(), 0666), 0);
+  ran = RunProgram(dirtyd.Ctl({"status"}), {.uid = kNobody});
+  EXPECT_EQ(ran.code, 3);
+  EXPECT_THAT(ran.err, HasSubstr("closed at once: the admin socket is for root and dirtyd's own user only, you are uid "
+                                 "65534"));
   dirtyd.Stop(SIGTERM);
 }
 

@@ -21,6 +21,7 @@ namespace dirty::ctl {
 namespace {
 
 using client::internal::Connection;
+using client::internal::SocketKind;
 using client::internal::UniqueFd;
 
 constexpr absl::Duration kAnswerTime = absl::Seconds(10);
@@ -185,15 +186,19 @@ class AdminSession {
 }  // namespace
 
 int RunAdmin(const Arguments& arguments) {
-  auto connection = Connect(arguments, "admin-socket", "DIRTY_ADMIN_SOCKET", "admin.sock");
+  auto connection = Connect(arguments, SocketKind::kAdmin);
   if (!connection.ok()) return Fail(connection.error());
   return AdminSession(arguments, *std::move(connection)).Run();
 }
 
-client::Outcome<std::shared_ptr<Connection>> Connect(const Arguments& arguments, const char* flag, const char* env,
-                                                     const char* file) {
+client::Outcome<std::shared_ptr<Connection>> Connect(const Arguments& arguments, SocketKind kind) {
   const absl::Duration time = arguments.GetDuration("connect-timeout", absl::Seconds(1));
-  client::internal::Connector connector(client::internal::SocketPaths(arguments.GetSocket(flag, env), env, file));
+  const bool admin = kind == SocketKind::kAdmin;
+  const char* const env = admin ? "DIRTY_ADMIN_SOCKET" : "DIRTY_SOCKET";
+  client::internal::Connector connector(
+      client::internal::SocketPaths(arguments.GetSocket(admin ? "admin-socket" : "socket", env), env,
+                                    admin ? "admin.sock" : "dirty.sock"),
+      kind);
   return connector.Get(client::internal::Clock::now() + absl::ToChronoNanoseconds(time), {});
 }
 

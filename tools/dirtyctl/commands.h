@@ -13,9 +13,9 @@ int RunHealth(const Arguments& arguments);  // on the client socket
 int RunTop(const Arguments& arguments);     // on the admin socket
 int RunAdmin(const Arguments& arguments);   // every other command, on the admin socket
 
-// Connects to the socket that `flag` names, else to the usual ones, within --connect-timeout.
-client::Outcome<std::shared_ptr<client::internal::Connection>> Connect(const Arguments& arguments, const char* flag,
-                                                                       const char* env, const char* file);
+// Connects to the socket of this kind that its flag names, else to the usual ones, within --connect-timeout.
+client::Outcome<std::shared_ptr<client::internal::Connection>> Connect(const Arguments& arguments,
+                                                                       client::internal::SocketKind kind);
 
 }  // namespace dirty::ctl
 

@@ -17,7 +17,7 @@ constexpr auto kAnswerTime = std::chrono::seconds(1);  // a probe that waits lon
 
 int RunHealth(const Arguments& arguments) {
   if (arguments.Has("live") && !arguments.operands.empty()) return FailUsage("--live asks about dirtyd, not an app");
-  auto connection = Connect(arguments, "socket", "DIRTY_SOCKET", "dirty.sock");
+  auto connection = Connect(arguments, client::internal::SocketKind::kClient);
   if (!connection.ok()) return Fail(connection.error());
   HealthCheckRequest request;
   if (!arguments.operands.empty()) {

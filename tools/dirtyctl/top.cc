@@ -43,7 +43,8 @@ class Top {
         left_(arguments.Has("count") ? ParseNumber("--count", arguments.Get("count")).value_or(1) : 0),
         connect_time_(arguments.GetDuration("connect-timeout", absl::Seconds(1))),
         connector_(client::internal::SocketPaths(arguments.GetSocket("admin-socket", "DIRTY_ADMIN_SOCKET"),
-                                                 "DIRTY_ADMIN_SOCKET", "admin.sock")),
+                                                 "DIRTY_ADMIN_SOCKET", "admin.sock"),
+                   client::internal::SocketKind::kAdmin),
         answered_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
   // Until it is over; the exit code.
