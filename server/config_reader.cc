@@ -62,6 +62,7 @@ void UseFiles(NetworkAccess& network, NetworkFiles files, Logger& log) {
 
 void ConfigReader::Read(std::function<void(absl::StatusOr<Settings>)> done) {
   Join();
+  read_.reset();
   thread_ = std::thread([this, done = std::move(done)] {
     absl::StatusOr<LoadedConfig> loaded = LoadConfig(command_line_, context_);
     absl::StatusOr<NetworkFiles> files = NetworkFiles();
@@ -69,10 +70,14 @@ void ConfigReader::Read(std::function<void(absl::StatusOr<Settings>)> done) {
     poster_.Post([this, done, loaded = std::move(loaded), files = std::move(files)]() mutable {
       if (!loaded.ok()) return done(loaded.status());
       if (!files.ok()) return done(files.status());
-      if (network_ != nullptr) UseFiles(*network_, *std::move(files), log_);
+      if (network_ != nullptr) read_ = *std::move(files);
       done(std::move(loaded->settings));
     });
   });
+}
+
+void ConfigReader::Accept() {
+  if (read_.has_value()) UseFiles(*network_, *std::exchange(read_, std::nullopt), log_);
 }
 
 void ConfigReader::Join() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -29,7 +30,7 @@ void UseFiles(NetworkAccess& network, NetworkFiles files, Logger& log);
 // Reads the configuration again: on a thread of its own, for the loop does not wait for a disk.
 class ConfigReader {
  public:
-  // `network`: null if there is none; the files of one that stands are read, and used, too.
+  // `network`: null if there is none; the files of one that stands are read, and once accepted used, too.
   ConfigReader(const CommandLine& command_line, const ConfigContext& context, NetworkAccess* network, Logger& log,
                Poster& poster)
       : command_line_(command_line), context_(context), network_(network), log_(log), poster_(poster) {}
@@ -39,6 +40,8 @@ class ConfigReader {
 
   // On the loop, one at a time.
   void Read(std::function<void(absl::StatusOr<Settings>)> done);
+  // What was read last has been accepted: the network's files are those from now on.
+  void Accept();
   void Join();
 
  private:
@@ -47,6 +50,7 @@ class ConfigReader {
   NetworkAccess* const network_;
   Logger& log_;
   Poster& poster_;
+  std::optional<NetworkFiles> read_;  // not accepted yet
   std::thread thread_;
 };
 

@@ -303,6 +303,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
                       .on_settings =
                           [&](const Settings& next) {
                             current = next;
+                            reader.Accept();
                             log.SetOptions(LogOptions(next));
                             listener.SetAllowed(next.allow_uids, next.allow_gids);
                           },

@@ -19,6 +19,7 @@
 #include "server/loop/unique_fd.h"
 #include "tests/integration/certificates.h"
 #include "tests/integration/harness.h"
+#include "tests/integration/load.h"
 
 namespace dirty::integration {
 namespace {
@@ -292,6 +293,37 @@ TEST_F(Network, AReloadReadsCertificatesAndTokensAgainAndCutsNobodyOff) {
   EXPECT_EQ(Add(before, "old").error_code(), StatusCode::UNAUTHENTICATED);
   EXPECT_TRUE(Add(Dial(port, {.trusts = &renewed}), "new").ok());
   EXPECT_EQ(Add(Dial(port, Anonymous()), "new").error_code(), StatusCode::UNAVAILABLE) << "the old certificate";
+  dirtyd.Stop(SIGTERM);
+}
+
+TEST_F(Network, AReloadThatIsTakenBackTakesBackCertificatesAndTokensToo) {
+  const Authority renewed("renewed");
+  renewed.Sign("server");
+  const std::string certificate = folder_ / "server.pem", key = folder_ / "server.key", tokens = folder_ / "tokens";
+  auto install = [&](const Authority& authority, absl::string_view token) {
+    Write(certificate, ReadText(authority.Certificate("server")));
+    Write(key, ReadText(authority.Key("server")));
+    Write(tokens, token);
+  };
+  install(*servers_, "old\n");
+  auto config = [&](absl::string_view app) {
+    return absl::StrCat("apps: [", kEcho, app, "]\nnetwork:\n  address: 127.0.0.1:0\n  certificate: ", certificate,
+                        "\n  key: ", key, "\n  token_file: ", tokens, "\n");
+  };
+  Dirtyd dirtyd({}, {.config = config("")});
+  const int port = Port(dirtyd);
+  ASSERT_TRUE(Add(Dial(port, Anonymous()), "old").ok());
+
+  install(renewed, "new\n");
+  Configure(dirtyd, config(", libfaults.so:BadInit"));
+  grpc::Status status = Reload(dirtyd);
+  EXPECT_EQ(status.error_code(), StatusCode::FAILED_PRECONDITION) << status.error_message();
+  EXPECT_TRUE(Add(Dial(port, Anonymous()), "old").ok());
+  EXPECT_EQ(Add(Dial(port, Anonymous()), "new").error_code(), StatusCode::UNAUTHENTICATED);
+
+  Configure(dirtyd, config(""));
+  ASSERT_TRUE(Reload(dirtyd).ok());
+  EXPECT_TRUE(Add(Dial(port, {.trusts = &renewed}), "new").ok());
   dirtyd.Stop(SIGTERM);
 }
 
