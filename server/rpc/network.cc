@@ -90,6 +90,19 @@ bool Equal(absl::string_view given, absl::string_view token) {
   return difference == 0;
 }
 
+// A socket that listens there; none: errno says why.
+UniqueFd ListenAt(const addrinfo& place) {
+  UniqueFd fd(socket(place.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const int on = 1;
+  if (fd.ok()) setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (!fd.ok() || bind(fd.get(), place.ai_addr, place.ai_addrlen) != 0 || listen(fd.get(), kBacklog) != 0) {
+    const int error = errno;
+    fd.Reset();
+    errno = error;
+  }
+  return fd;
+}
+
 std::string Spell(const sockaddr_storage& address, socklen_t size) {
   char host[NI_MAXHOST], port[NI_MAXSERV];
   if (getnameinfo(reinterpret_cast<const sockaddr*>(&address), size, host, sizeof host, port, sizeof port,
@@ -188,12 +201,12 @@ absl::StatusOr<TcpSocket> ListenTcp(const std::string& address) {
   }
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owned(found, freeaddrinfo);
   TcpSocket listening;
-  listening.fd.Reset(socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!listening.fd.ok()) return error(strerror(errno));
-  const int on = 1;
-  setsockopt(listening.fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (bind(listening.fd.get(), found->ai_addr, found->ai_addrlen) != 0) return error(strerror(errno));
-  if (listen(listening.fd.get(), kBacklog) != 0) return error(strerror(errno));
+  int failed = 0;  // at the first address, which is the one that the resolver prefers
+  for (const addrinfo* each = found; each != nullptr && !listening.fd.ok(); each = each->ai_next) {
+    listening.fd = ListenAt(*each);
+    if (!listening.fd.ok() && failed == 0) failed = errno;
+  }
+  if (!listening.fd.ok()) return error(strerror(failed));
   sockaddr_storage own = {};
   socklen_t size = sizeof own;
   DIRTY_CHECK(getsockname(listening.fd.get(), reinterpret_cast<sockaddr*>(&own), &size) == 0, "getsockname");

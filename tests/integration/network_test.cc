@@ -369,6 +369,31 @@ TEST_F(Network, SaysWhyItCannotStart) {
   }
 }
 
+TEST_F(Network, TakesAnotherAddressOfItsNameIfTheFirstCannotBeHad) {
+  if (!IsRoot() || RunProgram({"unshare", "--mount", "true"}).code != 0) GTEST_SKIP() << "needs a mount namespace";
+  // Whoever knows both prefers the first.
+  Write(folder_ / "hosts", "::1 both.test\n127.0.0.1 both.test localhost\n");
+  UniqueFd taken(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in6 address = {};
+  address.sin6_family = AF_INET6;
+  address.sin6_addr = in6addr_loopback;
+  socklen_t size = sizeof address;
+  if (bind(taken.get(), reinterpret_cast<sockaddr*>(&address), size) != 0) GTEST_SKIP() << "needs IPv6 on loopback";
+  ASSERT_EQ(listen(taken.get(), 1), 0);
+  ASSERT_EQ(getsockname(taken.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
+  const int port = ntohs(address.sin6_port);
+  Folder folder;
+  Process process({"unshare", "--mount", "sh", "-c",
+                   absl::StrCat("mount --bind ", folder_ / "hosts", " /etc/hosts && exec ", Program("dirtyd"), " ",
+                                kEcho, " --runtime_dir ", folder / "rt", " --library_path ", DIRTY_TEST_APPS,
+                                " --network_insecure=true --network_address both.test:", port)});
+  EXPECT_NE(process.WaitForLine(absl::StrCat("network: 127.0.0.1:", port)), "");
+  process.WaitForLine("ready: ");
+  EXPECT_TRUE(Add(Dial(port)).ok());
+  process.Signal(SIGTERM);
+  EXPECT_EQ(process.WaitExit().code, 0);
+}
+
 TEST_F(Network, SilentConnectionsHoldUpNobodyAndAreCutOff) {
   Dirtyd dirtyd({}, {.config = Config(Tls())});
   const int port = Port(dirtyd);
