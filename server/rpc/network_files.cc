@@ -3,6 +3,7 @@
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/ssl.h>
 #include <openssl/x509.h>
 
 #include <algorithm>
@@ -16,11 +17,18 @@
 namespace dirty {
 namespace {
 
+constexpr size_t kPairBytes = 256 << 10;  // more than any chain
+constexpr int kMostFlights = 4;
+
 struct Free {
   void operator()(BIO* bio) const { BIO_free(bio); }
   void operator()(X509* certificate) const { X509_free(certificate); }
   void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
+  void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
+  void operator()(SSL* connection) const { SSL_free(connection); }
 };
+using Context = std::unique_ptr<SSL_CTX, Free>;
+using Connection = std::unique_ptr<SSL, Free>;
 using Certificate = std::unique_ptr<X509, Free>;
 using PrivateKey = std::unique_ptr<EVP_PKEY, Free>;
 
@@ -39,12 +47,13 @@ absl::Status Read(absl::string_view key, const std::string& file, std::string& t
   return absl::OkStatus();
 }
 
-// The first certificate of a PEM file; null: there is none.
-Certificate ParseCertificate(const std::string& pem) {
+// The certificates of a PEM file, in its order.
+std::vector<Certificate> ParseCertificates(const std::string& pem) {
   std::unique_ptr<BIO, Free> bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
-  Certificate certificate(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
+  std::vector<Certificate> certificates;
+  while (X509* next = PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr)) certificates.emplace_back(next);
   ERR_clear_error();
-  return certificate;
+  return certificates;
 }
 
 PrivateKey ParseKey(const std::string& pem, bool* encrypted) {
@@ -68,12 +77,70 @@ std::string Expiry(const X509& certificate) {
   return {text, static_cast<size_t>(size)};
 }
 
+// OpenSSL's word for what went wrong first: "ee key too small".
+std::string WhyNot() {
+  const unsigned long code = ERR_peek_error();
+  const char* reason = ERR_reason_error_string(code);
+  std::string why = reason != nullptr ? reason : "it gives no reason";
+  ERR_clear_error();
+  return why;
+}
+
+// A context of the server's as gRPC makes it: OpenSSL's own security level, TLS 1.2 and newer.
+Context ServerContext(const std::vector<Certificate>& chain, EVP_PKEY& key) {
+  Context context(SSL_CTX_new(TLS_server_method()));
+  if (context == nullptr || SSL_CTX_set_min_proto_version(context.get(), TLS1_2_VERSION) != 1 ||
+      SSL_CTX_use_certificate(context.get(), chain.front().get()) != 1 ||
+      SSL_CTX_use_PrivateKey(context.get(), &key) != 1) {
+    return nullptr;
+  }
+  for (size_t i = 1; i < chain.size(); ++i) {
+    if (SSL_CTX_add1_chain_cert(context.get(), chain[i].get()) != 1) return nullptr;
+  }
+  return context;
+}
+
+// One handshake in memory, with a client that believes everything.
+bool TryHandshake(SSL_CTX* server_context) {
+  const Context client_context(SSL_CTX_new(TLS_client_method()));
+  if (client_context == nullptr) return false;
+  SSL_CTX_set_security_level(client_context.get(), 0);
+  const Connection server(SSL_new(server_context)), client(SSL_new(client_context.get()));
+  BIO *server_end, *client_end;
+  if (server == nullptr || client == nullptr ||
+      BIO_new_bio_pair(&server_end, kPairBytes, &client_end, kPairBytes) != 1) {
+    return false;
+  }
+  SSL_set_bio(server.get(), server_end, server_end);
+  SSL_set_bio(client.get(), client_end, client_end);
+  SSL_set_accept_state(server.get());
+  SSL_set_connect_state(client.get());
+  for (int i = 0; i < kMostFlights; ++i) {
+    SSL_do_handshake(client.get());
+    const int done = SSL_do_handshake(server.get());
+    if (done == 1) return true;
+    if (SSL_get_error(server.get(), done) != SSL_ERROR_WANT_READ) return false;
+  }
+  return false;
+}
+
+// Whether TLS will take them: gRPC says nothing when it does not, and at a reload goes on with those of before.
+absl::Status CheckHandshake(const NetworkSettings& settings, const std::vector<Certificate>& chain, EVP_PKEY& key) {
+  ERR_clear_error();
+  const Context context = ServerContext(chain, key);
+  if (context != nullptr && TryHandshake(context.get())) return absl::OkStatus();
+  return Fault("certificate", settings.certificate,
+               absl::StrCat("TLS refuses it: ", WhyNot(),
+                            "; make one with a stronger key and signature, such as ECDSA P-256 with SHA-256"));
+}
+
 absl::Status CheckCertificates(const NetworkSettings& settings, NetworkFiles& files) {
   if (settings.certificate.empty()) return absl::OkStatus();
-  const Certificate certificate = ParseCertificate(files.certificate);
-  if (certificate == nullptr) {
+  const std::vector<Certificate> chain = ParseCertificates(files.certificate);
+  if (chain.empty()) {
     return Fault("certificate", settings.certificate, "holds no certificate; it has to be PEM, the server's own first");
   }
+  const Certificate& certificate = chain.front();
   bool encrypted;
   const PrivateKey key = ParseKey(files.key, &encrypted);
   if (key == nullptr) {
@@ -86,9 +153,10 @@ absl::Status CheckCertificates(const NetworkSettings& settings, NetworkFiles& fi
     return Fault("key", settings.key,
                  absl::StrCat("is not the key of the first certificate in ", settings.certificate));
   }
-  if (!settings.client_ca.empty() && ParseCertificate(files.client_ca) == nullptr) {
+  if (!settings.client_ca.empty() && ParseCertificates(files.client_ca).empty()) {
     return Fault("client_ca", settings.client_ca, "holds no certificate; it has to be PEM");
   }
+  if (absl::Status status = CheckHandshake(settings, chain, *key); !status.ok()) return status;
   if (X509_cmp_current_time(X509_get0_notAfter(certificate.get())) < 0) {
     files.warnings.push_back(absl::StrCat("network.certificate: ", settings.certificate, ": expired on ",
                                           Expiry(*certificate), "; clients refuse it, renew it and reload"));

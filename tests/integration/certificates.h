@@ -21,10 +21,14 @@ class Authority {
     std::ofstream(folder_ / "names") << "subjectAltName=DNS:localhost,IP:127.0.0.1\n";
   }
 
-  // Makes `name`.pem and `name`.key, for localhost. `days`: how long it holds; -1: until yesterday.
-  void Sign(const std::string& name, int days = 2) const {
-    Run({"req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj",
-         absl::StrCat("/CN=", name), "-keyout", Key(name), "-out", folder_ / "request"});
+  // Makes `name`.pem and `name`.key, for localhost. `days`: how long it holds; -1: until yesterday. `rsa_bits`: 0:
+  // ECDSA.
+  void Sign(const std::string& name, int days = 2, int rsa_bits = 0) const {
+    Words request = {"req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"};
+    if (rsa_bits > 0) request = {"req", "-newkey", absl::StrCat("rsa:", rsa_bits)};
+    request.insert(request.end(),
+                   {"-nodes", "-subj", absl::StrCat("/CN=", name), "-keyout", Key(name), "-out", folder_ / "request"});
+    Run(request);
     Run({"x509", "-req", "-in", folder_ / "request", "-CA", Certificate(name_), "-CAkey", Key(name_), "-CAcreateserial",
          "-days", absl::StrCat(days), "-extfile", folder_ / "names", "-out", Certificate(name)});
   }

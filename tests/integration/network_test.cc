@@ -283,6 +283,15 @@ TEST_F(Network, AReloadReadsCertificatesAndTokensAgainAndCutsNobodyOff) {
   EXPECT_THAT(ran.err, HasSubstr(absl::StrCat("network.key: ", key, ": holds no private key")));
   EXPECT_TRUE(Add(Dial(port, Anonymous()), "old").ok());
 
+  // Nor what only TLS would refuse.
+  servers_->Sign("weak", 2, 1024);
+  Write(certificate, ReadText(servers_->Certificate("weak")));
+  Write(key, ReadText(servers_->Key("weak")));
+  ran = RunProgram(dirtyd.Ctl({"reload"}));
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_THAT(ran.err, HasSubstr("TLS refuses it: ee key too small"));
+  EXPECT_TRUE(Add(Dial(port, Anonymous()), "old").ok());
+
   install(renewed);
   Write(tokens, "new\n");
   Touch(go);  // the old worker ends when its call has
@@ -330,6 +339,7 @@ TEST_F(Network, AReloadThatIsTakenBackTakesBackCertificatesAndTokensToo) {
 TEST_F(Network, SaysWhyItCannotStart) {
   Write(folder_ / "empty", "# none yet\n");
   Write(folder_ / "spaces", "good\nnot good\n");
+  servers_->Sign("weak", 2, 1024);
   Authority::Run(
       {"ec", "-in", servers_->Key("server"), "-aes256", "-passout", "pass:x", "-out", folder_ / "locked.key"});
   UniqueFd taken(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -350,6 +360,8 @@ TEST_F(Network, SaysWhyItCannotStart) {
       {{own, "--network_certificate=" + (folder_ / "empty"), key}, "empty: holds no certificate"},
       {{own, certificate, "--network_key=" + clients_->Key("client")}, "is not the key of the first certificate in"},
       {{own, certificate, "--network_key=" + (folder_ / "locked.key")}, "is encrypted; give one without a passphrase"},
+      {{own, "--network_certificate=" + servers_->Certificate("weak"), "--network_key=" + servers_->Key("weak")},
+       absl::StrCat("network.certificate: ", servers_->Certificate("weak"), ": TLS refuses it: ee key too small; ")},
       {{own, certificate, key, "--network_client_ca=" + (folder_ / "empty")}, "network.client_ca: "},
       {{own, "--network_token_file=" + (folder_ / "empty")}, "holds no token"},
       {{own, "--network_token_file=" + (folder_ / "spaces")}, "line 2 is not a token"},
