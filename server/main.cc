@@ -216,7 +216,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
     absl::StatusOr<TcpSocket> socket = ListenTcp(settings.network.address);
     if (!socket.ok()) return Fail(kExitCannotStart, socket.status().message());
     network_address = socket->address;
-    listener.AddNetworkSocket(*std::move(socket), network->MakeCredentials(), builder);
+    listener.AddNetworkSocket(*std::move(socket), *network, builder);
   }
 
   Loop loop(builder.AddCompletionQueue(), clock);

@@ -31,11 +31,8 @@ constexpr int kAcceptBatch = 64;
 constexpr int kBacklog = 4096;
 constexpr int kDescriptorsPerConnection = 2;
 constexpr int kRefusalLinesPerSecond = 10;
-// From the network: a TLS handshake takes one to two milliseconds of the loop.
-constexpr int kNetworkBatch = 16;
 // Who connects need not have shown a token: what connections take is bounded apart from descriptors.
 constexpr size_t kMostNetworkConnections = 10000;
-constexpr absl::Duration kNetworkInterval = absl::Milliseconds(100);  // the watcher's pause
 
 }  // namespace
 
@@ -69,7 +66,7 @@ class Listener::Connections {
         return self->Pause(socket, errno);
       }
       if (socket.kind == Kind::kNetwork) {
-        ++self->network_accepted_;
+        --self->network_left_;
         SetTcpOptions(fd.get());
       }
       if (!self->Admit(socket, fd.get())) continue;
@@ -86,7 +83,10 @@ class Listener::Connections {
     gids_ = std::move(gids);
   }
 
-  void SetNetworkLimit(size_t connections) { network_limit_ = connections; }
+  void SetNetwork(const NetworkAccess& access, size_t connections) {
+    network_access_ = &access;
+    network_limit_ = connections;
+  }
 
   // When it returns, nothing is handed to gRPC any more.
   void Stop() {
@@ -143,11 +143,11 @@ class Listener::Connections {
   // Whether another connection of the network may be accepted now.
   bool NetworkMayGoOn() {
     absl::Time now = clock_.Now();
-    if (now - network_since_ >= kNetworkInterval) {
+    if (now - network_since_ >= kHandshakeInterval) {  // also the watcher's pause
       network_since_ = now;
-      network_accepted_ = 0;
+      network_left_ = network_access_->connections();
     }
-    return network_accepted_ < kNetworkBatch;
+    return network_left_ > 0;
   }
 
   // Whether the peer may connect; if not, says so.
@@ -215,11 +215,13 @@ class Listener::Connections {
   const Clock& clock_;
   Logger& log_;
   const uid_t own_uid_ = geteuid();
-  size_t network_limit_ = 0;  // before connections come
+  // Before connections come:
+  const NetworkAccess* network_access_ = nullptr;
+  size_t network_limit_ = 0;
   // Of the watcher's thread:
   bool starved_ = false;
-  absl::Time network_since_ = absl::InfinitePast();  // that network_accepted_ counts
-  int network_accepted_ = 0;
+  absl::Time network_since_ = absl::InfinitePast();  // that network_left_ is for
+  int network_left_ = 0;
   Mutex mutex_;
   Condition idle_;  // handing_over_ became 0
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
@@ -262,18 +264,17 @@ absl::Status Listener::Add(const ClientSocket& options, Kind kind, grpc::ServerB
   return absl::OkStatus();
 }
 
-void Listener::AddNetworkSocket(TcpSocket listening, const std::shared_ptr<grpc::ServerCredentials>& credentials,
-                                grpc::ServerBuilder& builder) {
+void Listener::AddNetworkSocket(TcpSocket listening, NetworkAccess& access, grpc::ServerBuilder& builder) {
   rlimit limit;
   DIRTY_CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0, "RLIMIT_NOFILE");
-  connections_->SetNetworkLimit(
-      std::clamp<size_t>(limit.rlim_cur / (2 * kDescriptorsPerConnection), 1, kMostNetworkConnections));
+  connections_->SetNetwork(
+      access, std::clamp<size_t>(limit.rlim_cur / (2 * kDescriptorsPerConnection), 1, kMostNetworkConnections));
   auto socket = std::make_shared<Socket>();
   socket->path = std::move(listening.address);
   socket->kind = Kind::kNetwork;
   socket->fd = std::move(listening.fd);
   socket->acceptor = builder.experimental().AddExternalConnectionAcceptor(
-      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials);
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, access.MakeCredentials());
   sockets_.push_back(std::move(socket));
 }
 

@@ -52,10 +52,9 @@ class Listener {
   // Mode 0600; only our own uid and root may connect, whatever the mode becomes.
   absl::Status AddAdminSocket(const std::string& path, grpc::ServerBuilder& builder, UniqueFd passed = UniqueFd());
 
-  // Has the server take the connections of a TCP socket that listens (ListenTcp), from clients as `credentials` lets
-  // them in. Before the server is built; after the limit of descriptors was raised.
-  void AddNetworkSocket(TcpSocket socket, const std::shared_ptr<grpc::ServerCredentials>& credentials,
-                        grpc::ServerBuilder& builder);
+  // Has the server take the connections of a TCP socket that listens (ListenTcp), from clients as `access`, which
+  // outlives the watcher's thread, lets them in. Before the server is built; after the limit of descriptors was raised.
+  void AddNetworkSocket(TcpSocket socket, NetworkAccess& access, grpc::ServerBuilder& builder);
 
   // Who may connect to the client socket: by uid or by primary gid; both empty: whoever its mode lets in. Others are
   // closed and logged, at most ten a second. Connections that stand are left alone. Thread-safe.

@@ -32,6 +32,9 @@ class NetworkAccess {
 
   const NetworkSettings& settings() const { return settings_; }
 
+  // How many connections may begin in kHandshakeInterval.
+  int connections() const { return files()->connections; }
+
   // From now on: for new connections the certificates, for new RPCs the tokens.
   void Use(NetworkFiles files);
 

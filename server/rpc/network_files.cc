@@ -5,20 +5,27 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
+#include <time.h>
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "server/config/config.h"
+#include "server/loop/check.h"
 
 namespace dirty {
 namespace {
 
 constexpr size_t kPairBytes = 256 << 10;  // more than any chain
 constexpr int kMostFlights = 4;
+constexpr int kTries = 3;  // the quickest counts
+// What handshakes may take of the loop in each kHandshakeInterval, and what gRPC takes for each apart from the key.
+constexpr absl::Duration kHandshakeShare = absl::Milliseconds(32);
+constexpr absl::Duration kConnectionCost = absl::Microseconds(1500);
 
 struct Free {
   void operator()(BIO* bio) const { BIO_free(bio); }
@@ -100,38 +107,66 @@ Context ServerContext(const std::vector<Certificate>& chain, EVP_PKEY& key) {
   return context;
 }
 
-// One handshake in memory, with a client that believes everything.
-bool TryHandshake(SSL_CTX* server_context) {
+// Of this thread: the machine may be busy with others.
+absl::Duration ProcessorTime() {
+  timespec time;
+  DIRTY_CHECK(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time) == 0, "CLOCK_THREAD_CPUTIME_ID");
+  return absl::DurationFromTimespec(time);
+}
+
+// One handshake in memory, with a client that believes everything: what it costs the server, or nothing if it fails.
+std::optional<absl::Duration> TryHandshake(SSL_CTX* server_context) {
   const Context client_context(SSL_CTX_new(TLS_client_method()));
-  if (client_context == nullptr) return false;
+  if (client_context == nullptr) return std::nullopt;
   SSL_CTX_set_security_level(client_context.get(), 0);
   const Connection server(SSL_new(server_context)), client(SSL_new(client_context.get()));
   BIO *server_end, *client_end;
   if (server == nullptr || client == nullptr ||
       BIO_new_bio_pair(&server_end, kPairBytes, &client_end, kPairBytes) != 1) {
-    return false;
+    return std::nullopt;
   }
   SSL_set_bio(server.get(), server_end, server_end);
   SSL_set_bio(client.get(), client_end, client_end);
   SSL_set_accept_state(server.get());
   SSL_set_connect_state(client.get());
+  absl::Duration took;
   for (int i = 0; i < kMostFlights; ++i) {
     SSL_do_handshake(client.get());
+    const absl::Duration start = ProcessorTime();
     const int done = SSL_do_handshake(server.get());
-    if (done == 1) return true;
-    if (SSL_get_error(server.get(), done) != SSL_ERROR_WANT_READ) return false;
+    took += ProcessorTime() - start;
+    if (done == 1) return took;
+    if (SSL_get_error(server.get(), done) != SSL_ERROR_WANT_READ) return std::nullopt;
   }
-  return false;
+  return std::nullopt;
 }
 
-// Whether TLS will take them: gRPC says nothing when it does not, and at a reload goes on with those of before.
-absl::Status CheckHandshake(const NetworkSettings& settings, const std::vector<Certificate>& chain, EVP_PKEY& key) {
+// Whether TLS will take them: gRPC says nothing when it does not, and at a reload goes on with those of before. Sets
+// `files.connections` by what a handshake costs.
+absl::Status CheckHandshake(const NetworkSettings& settings, const std::vector<Certificate>& chain, EVP_PKEY& key,
+                            NetworkFiles& files) {
   ERR_clear_error();
   const Context context = ServerContext(chain, key);
-  if (context != nullptr && TryHandshake(context.get())) return absl::OkStatus();
-  return Fault("certificate", settings.certificate,
-               absl::StrCat("TLS refuses it: ", WhyNot(),
-                            "; make one with a stronger key and signature, such as ECDSA P-256 with SHA-256"));
+  absl::Duration cost = absl::InfiniteDuration();
+  for (int i = 0; i < kTries; ++i) {
+    const std::optional<absl::Duration> took = context != nullptr ? TryHandshake(context.get()) : std::nullopt;
+    if (!took.has_value()) {
+      return Fault("certificate", settings.certificate,
+                   absl::StrCat("TLS refuses it: ", WhyNot(),
+                                "; make one with a stronger key and signature, such as ECDSA P-256 with SHA-256"));
+    }
+    cost = std::min(cost, *took);
+  }
+  files.connections =
+      static_cast<int>(std::clamp<int64_t>(kHandshakeShare / (kConnectionCost + cost), 1, kMostHandshakes));
+  if (files.connections < kMostHandshakes / 2) {
+    files.warnings.push_back(
+        absl::StrCat("network.key: ", settings.key, ": a handshake with it takes ",
+                     absl::FormatDuration(absl::Trunc(cost, absl::Microseconds(100))), ", so no more than ",
+                     files.connections * (absl::Seconds(1) / kHandshakeInterval),
+                     " connections a second are accepted; a key for ECDSA (P-256) is as safe and takes far less"));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckCertificates(const NetworkSettings& settings, NetworkFiles& files) {
@@ -156,7 +191,7 @@ absl::Status CheckCertificates(const NetworkSettings& settings, NetworkFiles& fi
   if (!settings.client_ca.empty() && ParseCertificates(files.client_ca).empty()) {
     return Fault("client_ca", settings.client_ca, "holds no certificate; it has to be PEM");
   }
-  if (absl::Status status = CheckHandshake(settings, chain, *key); !status.ok()) return status;
+  if (absl::Status status = CheckHandshake(settings, chain, *key, files); !status.ok()) return status;
   if (X509_cmp_current_time(X509_get0_notAfter(certificate.get())) < 0) {
     files.warnings.push_back(absl::StrCat("network.certificate: ", settings.certificate, ": expired on ",
                                           Expiry(*certificate), "; clients refuse it, renew it and reload"));

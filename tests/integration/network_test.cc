@@ -336,6 +336,27 @@ TEST_F(Network, AReloadThatIsTakenBackTakesBackCertificatesAndTokensToo) {
   dirtyd.Stop(SIGTERM);
 }
 
+TEST_F(Network, AKeyWhoseHandshakesAreSlowMakesItAcceptLessOften) {
+  constexpr int kConnections = 64;
+  servers_->Sign("slow", 2, 4096);
+  Dirtyd dirtyd({},
+                {.config = Config(absl::StrCat("  address: 127.0.0.1:0\n  certificate: ", servers_->Certificate("slow"),
+                                               "\n  key: ", servers_->Key("slow"), "\n"))});
+  EXPECT_THAT(dirtyd.process().WaitForLine("connections a second"),
+              AllOf(HasSubstr(" WARNING network.key: "), HasSubstr("ECDSA")));
+  const int port = Port(dirtyd);
+  const size_t idle = Descriptors(dirtyd.pid());
+  const absl::Time start = absl::Now();
+  std::vector<UniqueFd> silent;
+  for (int i = 0; i < kConnections; ++i) silent.push_back(ConnectTcp(port));
+  EXPECT_TRUE(WaitUntil([&] { return Descriptors(dirtyd.pid()) >= idle + 2 * kConnections; }));
+  // 16 each 100 ms, as for other keys, would be 0.3 s.
+  EXPECT_GT(absl::Now() - start, absl::Milliseconds(700));
+  EXPECT_TRUE(Add(Dial(port, Anonymous())).ok());
+  silent.clear();  // the end waits for who is connected
+  dirtyd.Stop(SIGTERM);
+}
+
 TEST_F(Network, SaysWhyItCannotStart) {
   Write(folder_ / "empty", "# none yet\n");
   Write(folder_ / "spaces", "good\nnot good\n");
