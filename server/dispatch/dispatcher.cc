@@ -435,7 +435,9 @@ void Dispatcher::OnCallDone(WorkerId worker_id, v1::CallDone& done) {
         v1::Reason reason = outcome.error->reason();
         bool known = reason == v1::REASON_INVALID_REQUEST || reason == v1::REASON_TOO_LARGE ||
                      (reason == v1::REASON_CANCELLED && call->asked_to_stop);
-        if (!known) outcome.error->set_reason(v1::REASON_APP_ERROR);
+        // Somebody else than us told the worker to end. Of the arbiter, SHUTTING_DOWN would not be true.
+        bool lost = reason == v1::REASON_SHUTTING_DOWN;
+        if (!known) outcome.error->set_reason(lost ? v1::REASON_WORKER_LOST : v1::REASON_APP_ERROR);
         break;
       }
       case v1::CallDone::OUTCOME_NOT_SET:

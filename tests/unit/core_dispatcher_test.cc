@@ -144,6 +144,20 @@ TEST_F(DispatcherTest, AResultFarAboveTheLimitIsTooLarge) {
   EXPECT_EQ(Status().running(), 0u);
 }
 
+TEST_F(DispatcherTest, AWorkerThatSomebodyElseToldToEndIsLost) {
+  AddWorker(7);
+  FakeCaller caller;
+  v1::CallDone done;
+  done.set_call(Submit(caller).call);
+  done.mutable_error()->set_reason(v1::REASON_SHUTTING_DOWN);
+  done.mutable_error()->set_message("the worker was told to end (SIGTERM) and did not start the call");
+  dispatcher_.OnCallDone(7, done);
+  ASSERT_EQ(caller.reason(), v1::REASON_WORKER_LOST);
+  EXPECT_EQ(caller.outcome.error->worker_id(), 7u);
+  EXPECT_THAT(caller.outcome.error->message(), HasSubstr("did not start the call"));
+  EXPECT_EQ(Status().counters().worker_lost(), 1u);
+}
+
 TEST_F(DispatcherTest, WaitsUntilAWorkerComes) {
   FakeCaller caller;
   Submit(caller);
