@@ -258,6 +258,40 @@ async fn a_dirtyd_that_is_stopped_does_not_hold_a_call_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dirtyd_that_is_stopped_does_not_hold_a_stream_for_twice_its_timeout() {
+    let dirtyd = Dirtyd::ready();
+    let client = client_of(&dirtyd);
+    client.connect().await.unwrap();
+    // Its first value comes late, and nothing after it.
+    dirtyd.signal("STOP");
+    let (limit, late) = (Duration::from_secs(3), Duration::from_secs(2));
+    let started = Instant::now();
+    let stream = tokio::spawn(
+        client
+            .call(APP, "count_then_wait")
+            .arg(1)
+            .timeout(limit)
+            .stream(),
+    );
+    tokio::time::sleep(late).await;
+    dirtyd.signal("CONT");
+    let mut chunks = stream.await.unwrap().unwrap();
+    dirtyd.signal("STOP");
+    let last = loop {
+        match chunks.next().await {
+            Some(Ok(_)) => {}
+            other => break other,
+        }
+    };
+    assert_eq!(last.unwrap().unwrap_err().reason, Reason::Timeout);
+    let took = started.elapsed();
+    assert!(
+        took < limit + late,
+        "{took:?}, and a second is for the answer"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_sent_is_refused() {
     let client = impatient("/nowhere"); // nothing gets that far
     let refused = [

@@ -12,7 +12,7 @@ use http::Uri;
 use prost::Message;
 use serde::Serialize;
 use serde_json::{Map, Value, to_value};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tonic::{Request, Status, Streaming};
 
 use crate::client::{Client, LONGEST};
@@ -148,7 +148,7 @@ impl Call {
         let name = Name::of(&self);
         let outcome = async {
             let (mut stub, request, way) = self.start().await?;
-            let answer = within(way.time_left, stub.execute(request)).await;
+            let answer = within(way.answer_by, stub.execute(request)).await;
             let response = answer.ok_or_else(|| Error::no_answer(&way.path))?;
             Response::from_proto(
                 response
@@ -168,7 +168,7 @@ impl Call {
         let name = Name::of(&self);
         let outcome = async {
             let (mut stub, request, way) = self.start().await?;
-            let answer = within(way.time_left, stub.execute_stream(request)).await;
+            let answer = within(way.answer_by, stub.execute_stream(request)).await;
             let response = answer.ok_or_else(|| Error::no_answer(&way.path))?;
             Ok((
                 response
@@ -220,7 +220,7 @@ impl Call {
         }
         let way = Way {
             path: connection.path().to_owned(),
-            time_left,
+            answer_by: time_left.map(|time| Instant::now() + time + ANSWER_TIME),
         };
         let sender = Sender {
             connection,
@@ -285,9 +285,9 @@ fn time_left(timeout: Duration, waited: Duration) -> Duration {
 }
 
 /// The outcome of `call`, unless even the answer that its time is over is overdue.
-async fn within<T>(time_left: Option<Duration>, call: impl Future<Output = T>) -> Option<T> {
-    match time_left {
-        Some(time) => timeout(time + ANSWER_TIME, call).await.ok(),
+async fn within<T>(answer_by: Option<Instant>, call: impl Future<Output = T>) -> Option<T> {
+    match answer_by {
+        Some(time) => timeout_at(time, call).await.ok(),
         None => Some(call.await),
     }
 }
@@ -296,7 +296,8 @@ async fn within<T>(time_left: Option<Duration>, call: impl Future<Output = T>) -
 #[derive(Debug)]
 struct Way {
     path: PathBuf,
-    time_left: Option<Duration>,
+    /// When dirtyd has said at the latest that its time is over, of a stream that it ended.
+    answer_by: Option<Instant>,
 }
 
 /// What errors of a call say of it.
@@ -338,9 +339,7 @@ pub struct Chunks {
 
 impl Chunks {
     fn new(chunks: Streaming<crate::proto::Chunk>, way: Way, name: Name) -> Chunks {
-        let overdue = way
-            .time_left
-            .map(|time| Box::pin(sleep(time + ANSWER_TIME)));
+        let overdue = way.answer_by.map(|time| Box::pin(sleep_until(time)));
         Chunks {
             chunks: Some(chunks),
             overdue,
