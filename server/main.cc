@@ -446,6 +446,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   }
   watcher.Stop();
   reader.Join();
+  admin_service.Join();
   loop.Drain();
   runtime_dir->reset();
   return exit_code;

@@ -21,7 +21,7 @@ void AdminService::Serve(Loop& loop, const char* name,
       loop, service_, arm, [name, handle](const grpc::ServerContext& context, const Request& request, auto reply) {
         if (!IsAdmin(context)) return reply(ToStatus(*errors::PermissionDenied(absl::StrCat("Admin.", name))), {});
         handle(request, [reply](const absl::StatusOr<Response>& response) {
-          reply(ToStatus(response.status()), response.ok() ? *response : Response());
+          response.ok() ? reply(grpc::Status::OK, *response) : reply(ToStatus(response.status()), {});
         });
       });
 }
@@ -49,12 +49,29 @@ void AdminService::Start(Loop& loop) {
   });
   Serve(loop, "SetLogLevel", &Service::RequestSetLogLevel,
         [this](const v1::SetLogLevelRequest& request, auto done) { done(arbiter_.SetLogLevel(request)); });
-  Serve(loop, "Metrics", &Service::RequestMetrics, [this](const v1::MetricsRequest&, auto done) {
-    v1::MetricsResponse response;
-    response.set_text(RenderMetrics(metrics_(), ReadProcessMetrics()));
-    done(std::move(response));
+  Serve(loop, "Metrics", &Service::RequestMetrics, [this, &loop](const v1::MetricsRequest&, auto done) {
+    waiting_.push_back(std::move(done));
+    if (!rendering_) Render(loop);
   });
   StartWatch(service_, arbiter_, loop);
+}
+
+void AdminService::Render(Loop& loop) {
+  Join();
+  rendering_ = true;
+  renderer_ = std::thread([this, &loop, snapshot = metrics_(), waiting = std::exchange(waiting_, {})]() mutable {
+    v1::MetricsResponse response;
+    response.set_text(RenderMetrics(snapshot, ReadProcessMetrics()));
+    loop.Post([this, &loop, response = std::move(response), waiting = std::move(waiting)] {
+      rendering_ = false;
+      for (const MetricsDone& done : waiting) done(response);
+      if (!waiting_.empty()) Render(loop);
+    });
+  });
+}
+
+void AdminService::Join() {
+  if (renderer_.joinable()) renderer_.join();
 }
 
 }  // namespace dirty

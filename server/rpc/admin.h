@@ -4,8 +4,11 @@
 #pragma once
 
 #include <functional>
+#include <thread>
 #include <utility>
+#include <vector>
 
+#include "absl/status/statusor.h"
 #include "dirty/v1/admin.grpc.pb.h"
 #include "server/arbiter.h"
 #include "server/loop/loop.h"
@@ -21,10 +24,17 @@ class AdminService {
 
   grpc::Service& service() { return service_; }
 
+  ~AdminService() { Join(); }
+
   // Takes calls from now on. Once the server has started.
   void Start(Loop& loop);
 
+  // Waits for its thread. Before Loop::Drain, after which nothing may be posted.
+  void Join();
+
  private:
+  using MetricsDone = std::function<void(const absl::StatusOr<v1::MetricsResponse>&)>;
+
   // `Base`: where gRPC's generated service declares the method.
   template <typename Base, typename Request, typename Response, typename Handle>
   void Serve(Loop& loop, const char* name,
@@ -32,9 +42,16 @@ class AdminService {
                                grpc::CompletionQueue*, grpc::ServerCompletionQueue*, void*),
              Handle handle);
 
+  // Answers those who wait for metrics. The text is made on a thread: of 1,000 apps it took 50 ms with one action each,
+  // and 300 ms with eight.
+  void Render(Loop& loop);
+
   Arbiter& arbiter_;
   const std::function<MetricsSnapshot()> metrics_;
   v1::Admin::AsyncService service_;
+  std::vector<MetricsDone> waiting_;  // for the next text, which they share
+  bool rendering_ = false;
+  std::thread renderer_;
 };
 
 }  // namespace dirty
