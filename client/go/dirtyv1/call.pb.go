@@ -44,7 +44,7 @@ const (
 	Reason_REASON_QUEUE_TIMEOUT Reason = 5
 	// DEADLINE_EXCEEDED: it ran too long. It may have had effects.
 	Reason_REASON_TIMEOUT Reason = 6
-	// CANCELLED: by the client or by an operator.
+	// CANCELLED: by the client, by an operator, or because the client does not read the answers that it has.
 	Reason_REASON_CANCELLED Reason = 7
 	// UNKNOWN: the app raised. `exception_type`, `message` and `traceback` are the app's.
 	Reason_REASON_APP_ERROR Reason = 8

@@ -1534,7 +1534,8 @@ type CallDone_Response struct {
 }
 
 type CallDone_Error struct {
-	// It failed: APP_ERROR, INVALID_REQUEST, TOO_LARGE or CANCELLED.
+	// It failed: APP_ERROR, INVALID_REQUEST, TOO_LARGE, CANCELLED, or SHUTTING_DOWN: it came after a SIGTERM of somebody
+	// else's, and did not start; its caller gets WORKER_LOST.
 	Error *Error `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
 }
 

@@ -36,7 +36,8 @@ type WorkerClient interface {
 	//
 	// Order: the arbiter sends `hello`; the worker answers `hello`, then for each app in turn `app_starting` and
 	// `app_ready`, `app_failed` or `app_skipped`, then `ready`. From then on it gets calls, at most `slots` at once. Pings are
-	// answered at any time after `hello`, also while apps initialise or run: user code that blocks must not delay them.
+	// answered at any time after `hello`, also while apps initialise or run: user code that blocks must not delay them, but
+	// for the few milliseconds in which the thread that runs it may still be the one that reads the link.
 	// A worker refuses a second Attach with FAILED_PRECONDITION.
 	Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ArbiterFrame, WorkerFrame], error)
 }
@@ -72,7 +73,8 @@ type WorkerServer interface {
 	//
 	// Order: the arbiter sends `hello`; the worker answers `hello`, then for each app in turn `app_starting` and
 	// `app_ready`, `app_failed` or `app_skipped`, then `ready`. From then on it gets calls, at most `slots` at once. Pings are
-	// answered at any time after `hello`, also while apps initialise or run: user code that blocks must not delay them.
+	// answered at any time after `hello`, also while apps initialise or run: user code that blocks must not delay them, but
+	// for the few milliseconds in which the thread that runs it may still be the one that reads the link.
 	// A worker refuses a second Attach with FAILED_PRECONDITION.
 	Attach(grpc.BidiStreamingServer[ArbiterFrame, WorkerFrame]) error
 	mustEmbedUnimplementedWorkerServer()
