@@ -1,6 +1,7 @@
 #include "tools/dirtyctl/report.h"
 
 #include <absl/status/status.h>
+#include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_split.h>
 
@@ -30,7 +31,7 @@ std::string Describe(absl::string_view title, const client::Error& error) {
   // Only the first line of a message belongs to the first line.
   const std::size_t end = error.message.find('\n');
   std::string text = absl::StrCat(title, ": ");
-  if (!error.exception_type.empty() && error.message.find(error.exception_type) != 0) {
+  if (!error.exception_type.empty() && !absl::StartsWith(error.message, error.exception_type)) {
     absl::StrAppend(&text, error.exception_type, ": ");
   }
   absl::StrAppend(&text, error.message.substr(0, end));
