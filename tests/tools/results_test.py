@@ -63,5 +63,22 @@ class Results(unittest.TestCase):
         self.assertEqual(self.run_it(), (1, ["0 0"]))
 
 
+    def test_a_crash_is_a_failure_unless_a_test_s_app_crashed(self) -> None:
+        frames = {
+            "of a test": ["#0 0x7f in raise /lib/raise.c:26", "#1 0x5 in Crash() ../../tests/apps/faults.cc:35",
+                          "#2 0x5 in dirty::Run() ../../worker/runtime/call.cc:80"],
+            "of nobody": ["#0 0x7f in PyEval (/usr/bin/python3+0x17)"],
+            "ours": ["#0 0x7f in memcpy (/lib/libc.so.6+0x1)", "#1 0x5 in dirty::Loop::Run() ../../server/loop/loop.cc:35",
+                     "#2 0x5 in main ../../tests/unit/a.cc:1"],
+            "ours, absolute": [f"#0 0x5 in Run {results.ROOT}/worker/runtime/call.cc:80:3"],
+        }  # fmt: skip
+        for whose, stack in frames.items():
+            with self.subTest(whose):
+                text = "\n    ".join(["AddressSanitizer:DEADLYSIGNAL", "==1==ERROR: AddressSanitizer: SEGV", *stack, ""])
+                (self.build / "sanitizer/report.18").write_text(text)
+                failed = "0" if whose.startswith("of") else "1"
+                self.assertEqual(self.run_it(WELL.format("a"))[1][-1], f"1 {failed}")
+
+
 if __name__ == "__main__":
     unittest.main()

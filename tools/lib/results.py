@@ -7,10 +7,16 @@ process wrote it. Exit code 1 if anything failed or nothing ran.
 """
 
 import pathlib
+import re
 import sys
 import xml.etree.ElementTree as ET
 
 LONGEST_OUTPUT = 20_000  # characters shown of one failing program: its end
+# `#1 0x55 in Crash() ../../tests/apps/faults.cc:35`; paths are relative to the build's folder or absolute.
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+OUR_FRAME = re.compile(
+    rf"^ *#\d+ .* (?:(?:\.\./)+|{re.escape(str(ROOT))}/)(?P<top>server|worker|client|tools|examples|tests)/\S+:\d+", re.MULTILINE
+)
 
 
 def cases_of(report: pathlib.Path) -> tuple[int, list[str]] | None:
@@ -31,12 +37,21 @@ def cases_of(report: pathlib.Path) -> tuple[int, list[str]] | None:
     return passed, failed
 
 
+def is_meant(report: str) -> bool:
+    """Whether a crash by a signal is a test's: the first function of the project on the stack, if there is one, is in tests/.
+    Some apps there crash on purpose."""
+    if "DEADLYSIGNAL" not in report:
+        return False
+    ours = OUR_FRAME.search(report)
+    return ours is None or ours["top"] == "tests"
+
+
 def sanitizer_reports(folder: pathlib.Path) -> list[tuple[str, str]]:
-    """What sanitizers found. A crash by a signal is the tests' business: some crash workers on purpose."""
+    """What sanitizers found."""
     reports = []
     for path in sorted(folder.glob("report.*")):
         text = path.read_text(errors="replace")
-        if text.strip() and "DEADLYSIGNAL" not in text:
+        if text.strip() and not is_meant(text):
             reports.append((path.name, text))
     return reports
 
