@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
@@ -84,9 +85,7 @@ std::string Prefix() {
 
 absl::StatusOr<std::optional<gid_t>> FindGroup(const std::string& name) {
   if (name.empty()) return std::optional<gid_t>();
-  if (name.find_first_not_of("0123456789") == std::string::npos) {
-    return std::optional<gid_t>(static_cast<gid_t>(std::stoul(name)));
-  }
+  if (gid_t number; absl::SimpleAtoi(name, &number)) return std::optional<gid_t>(number);
   group* found = getgrnam(name.c_str());
   if (found == nullptr) return absl::NotFoundError(absl::StrCat("socket_group: there is no group \"", name, "\""));
   return std::optional<gid_t>(found->gr_gid);
