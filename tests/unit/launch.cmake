@@ -1,6 +1,7 @@
 dirty_test(
   NAME process_test
   SOURCES launch_cgroup_test.cc launch_hooks_test.cc launch_launcher_test.cc launch_output_test.cc launch_process_test.cc
+          launch_python_config_test.cc launch_python_hooks_test.cc
           log_writer_test.cc systemd_test.cc watcher_test.cc
   LIBS dirty::process
   TIMEOUT 300)

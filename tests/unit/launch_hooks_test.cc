@@ -11,7 +11,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "server/supervise/exec_hooks.h"
-#include "tests/unit/launch_support.h"
+#include "tests/unit/launch_hooks_support.h"
 
 namespace dirty {
 namespace {
@@ -21,32 +21,6 @@ using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::IsSupersetOf;
 using ::testing::Not;
-
-// Time stands still until the test moves it.
-class StillClock final : public Clock {
- public:
-  absl::Time Now() const override { return now_; }
-  void Advance(absl::Duration by) { now_ += by; }
-
- private:
-  absl::Time now_ = absl::FromUnixSeconds(1'000'000);
-};
-
-// A log that wakes the test up.
-class WakingLog final : public Logger {
- public:
-  explicit WakingLog(Poster& poster) : poster_(poster) {}
-  void Log(LogLevel level, absl::string_view message, std::initializer_list<LogField> fields) override {
-    lines_.Log(level, message, fields);
-    poster_.Post([] {});
-  }
-  bool Enabled(LogLevel) const override { return true; }
-  std::vector<std::string> Lines(absl::string_view fields) { return lines_.Lines(fields); }
-
- private:
-  RecordingLog lines_;
-  Poster& poster_;
-};
 
 class ExecHooksTest : public ::testing::Test {
  protected:
