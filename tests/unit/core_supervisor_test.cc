@@ -128,6 +128,22 @@ TEST_F(SupervisorTest, ACrashWhoseLastFrameWasLostIsTheNextAppsAlone) {
   EXPECT_EQ(AppStatusOf("later").state(), v1::AppStatus::STARTING);
 }
 
+TEST_F(SupervisorTest, AnAppThatAReadyWorkerNeitherLoadedNorMaySkipHasFailed) {
+  Start(TestSettings({TestPool("p", 1, {TestApp("good"), TestApp("skipped"), TestApp("silent")})}));
+  supervisor_.OnListening(1);
+  supervisor_.OnAppStarting(1, "good");
+  supervisor_.OnAppReady(1, "good", {}, 0);
+  supervisor_.OnAppStarting(1, "skipped");
+  supervisor_.OnAppSkipped(1, "skipped", 3);  // it is the first of the three
+  supervisor_.OnWorkerReady(1);
+  time_.Settle();
+  EXPECT_EQ(AppStatusOf("good").state(), v1::AppStatus::READY);
+  for (const char* app : {"skipped", "silent"}) {
+    EXPECT_EQ(AppStatusOf(app).state(), v1::AppStatus::BACKOFF);
+    EXPECT_EQ(AppStatusOf(app).reason(), "the worker did not load it");
+  }
+}
+
 TEST_F(SupervisorTest, AnInitThatOverrunsItsBootTimeoutIsKilled) {
   AppSettings app = TestApp("a");
   app.limits.boot_timeout = absl::Seconds(20);
