@@ -185,6 +185,10 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   builder.SetMaxReceiveMessageSize(
       static_cast<int>(std::min<uint64_t>(settings.max_message_size + kTransportRoom, INT_MAX)));
   builder.SetMaxSendMessageSize(-1);  // workers check their results
+  // A small message could become gigabytes, which gRPC unpacks before it looks at the size.
+  for (grpc_compression_algorithm algorithm : {GRPC_COMPRESS_DEFLATE, GRPC_COMPRESS_GZIP}) {
+    builder.SetCompressionAlgorithmSupportStatus(algorithm, false);
+  }
   if (settings.max_memory_in_flight != UINT64_MAX) {
     grpc::ResourceQuota quota("dirtyd");
     quota.Resize(settings.max_memory_in_flight);

@@ -30,6 +30,9 @@ grpc::ChannelArguments LinkArguments() {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);  // workers check their results, and a link must not end for one of them
   arguments.SetMaxSendMessageSize(-1);
+  // Nothing is compressed: a worker's small frame could become gigabytes, which gRPC unpacks before it looks at the
+  // size.
+  arguments.SetInt(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE);
   arguments.SetInt("grpc.enable_retries", 0);
   arguments.SetInt("grpc.enable_channelz", 0);
   arguments.SetInt("grpc.http2.bdp_probe", 0);

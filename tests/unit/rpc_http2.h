@@ -10,7 +10,16 @@
 
 namespace dirty::http2 {
 
-enum FrameType : uint8_t { kData = 0, kHeaders = 1, kSettings = 4, kWindowUpdate = 8 };
+enum FrameType : uint8_t {
+  kData = 0,
+  kHeaders = 1,
+  kPriority = 2,
+  kResetStream = 3,
+  kSettings = 4,
+  kPing = 6,
+  kWindowUpdate = 8,
+  kContinuation = 9,
+};
 enum Flag : uint8_t { kEndStream = 1, kEndHeaders = 4 };
 
 inline std::string Number(uint32_t number) {
@@ -38,11 +47,14 @@ inline std::string Header(const std::string& name, const std::string& value) {
   return std::string(1, '\0') + static_cast<char>(name.size()) + name + static_cast<char>(value.size()) + value;
 }
 
-inline std::string Call(const std::string& method) {
-  return Frame(kHeaders, kEndHeaders, 1,
-               Header(":method", "POST") + Header(":scheme", "http") + Header(":path", method) +
-                   Header(":authority", "localhost") + Header("content-type", "application/grpc") +
-                   Header("te", "trailers"));
+// The headers that a call has to have.
+inline std::string CallHeaders(const std::string& method) {
+  return Header(":method", "POST") + Header(":scheme", "http") + Header(":path", method) +
+         Header(":authority", "localhost") + Header("content-type", "application/grpc") + Header("te", "trailers");
+}
+
+inline std::string Call(const std::string& method, uint32_t stream = 1) {
+  return Frame(kHeaders, kEndHeaders, stream, CallHeaders(method));
 }
 
 inline std::string Message(const std::string& bytes, bool last = false) {
