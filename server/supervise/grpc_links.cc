@@ -4,8 +4,10 @@
 #include <grpcpp/create_channel_posix.h>
 #include <grpcpp/grpcpp.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
+#include <cstdio>
 #include <cstring>
 #include <deque>
 #include <utility>
@@ -43,11 +45,21 @@ grpc::ChannelArguments LinkArguments() {
   return arguments;
 }
 
+// The path is in a folder of the workers' user, who may put anything there: a symbolic link would have us speak to a
+// socket that only we may connect to. Hence what was opened is what is connected to.
 absl::StatusOr<UniqueFd> Connect(const std::string& path) {
+  const UniqueFd found(open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  struct stat entry = {};
+  if (!found.ok() || fstat(found.get(), &entry) != 0) {
+    return absl::UnavailableError(absl::StrCat("cannot connect to ", path, ": ", strerror(errno)));
+  }
+  if (!S_ISSOCK(entry.st_mode)) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot connect to ", path, ": it is ", S_ISLNK(entry.st_mode) ? "a symbolic link" : "no socket"));
+  }
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) return absl::InvalidArgumentError(absl::StrCat(path, " is too long"));
-  memcpy(address.sun_path, path.data(), path.size());
+  snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d", found.get());
   UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   // Non-blocking on a Unix socket: at once, or EAGAIN where the worker's backlog is full, which one connection cannot
   // do.

@@ -95,6 +95,23 @@ TEST(HostileWorker, CannotAttachToAnotherWorker) {
   dirtyd.Stop(SIGTERM);
 }
 
+TEST(HostileWorker, CannotSendDirtydToAnotherSocket) {
+  // One that only dirtyd's user may connect to: it would speak there with dirtyd's rights.
+  Folder folder;
+  const std::string path = folder / "other.sock";
+  UniqueFd listening(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
+  memcpy(address.sun_path, path.data(), path.size());
+  ASSERT_EQ(bind(listening.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(listen(listening.get(), 10), 0);
+  Dirtyd dirtyd({}, {.config = Config({"link", path}), .ready = false});
+  EXPECT_NE(dirtyd.process().WaitForLine("symbolic link"), "");
+  EXPECT_EQ(accept(listening.get(), nullptr, nullptr), -1) << "dirtyd has connected";
+  EXPECT_EQ(errno, EAGAIN);
+  ExpectOthersAreServed(dirtyd, kEcho, 10);
+  dirtyd.Stop(SIGTERM);
+}
+
 TEST(HostileWorker, CannotMakeDirtydUnpackABomb) {
   Dirtyd dirtyd({}, {.config = Config({"bomb"}), .ready = false});
   ExpectOthersAreServed(dirtyd, kEcho, 10);
