@@ -196,6 +196,9 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   }
   builder.AddChannelArgument("grpc.enable_channelz", 0);
   builder.AddChannelArgument("grpc.http2.bdp_probe", 0);
+  // The answers to pings are bounded anyway. For each that comes too often gRPC would set up the connection's end anew,
+  // a kilobyte and more, as long as the same read has more of them.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
   std::unique_ptr<NetworkAccess> network;
   std::optional<GrpcLog> grpc_log;
   if (settings.network.enabled()) {
