@@ -3,12 +3,16 @@
 #include <absl/status/status.h>
 #include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
 #include <absl/strings/str_split.h>
 
 #include <iostream>
+#include <string>
+#include <vector>
 
 #include "client/cpp/errors.h"
 #include "client/cpp/socket.h"
+#include "tools/dirtyctl/text.h"
 
 namespace dirty::ctl {
 namespace {
@@ -18,6 +22,13 @@ void AppendLines(std::string& text, absl::string_view title, absl::string_view l
   for (absl::string_view line : absl::StrSplit(lines, '\n', absl::SkipEmpty())) {
     absl::StrAppend(&text, "\n    ", line);
   }
+}
+
+// Its lines, none of which steers the terminal: what an app raised may hold what a stranger sent.
+std::string PrintableLines(absl::string_view text) {
+  std::vector<std::string> lines;
+  for (absl::string_view line : absl::StrSplit(text, '\n')) lines.push_back(Printable(line));
+  return absl::StrJoin(lines, "\n");
 }
 
 }  // namespace
@@ -43,7 +54,7 @@ std::string Describe(absl::string_view title, const client::Error& error) {
   const char* separator = "\n  ";
   auto add = [&](absl::string_view name, absl::string_view value) {
     if (value.empty()) return;
-    absl::StrAppend(&text, separator, name, " ", value);
+    absl::StrAppend(&text, separator, name, " ", Printable(value));
     separator = ", ";
   };
   add("app", error.app);
@@ -60,7 +71,7 @@ std::string Describe(absl::string_view title, const client::Error& error) {
     for (const std::string& line : error.stderr_tail) absl::StrAppend(&lines, line, "\n");
     AppendLines(text, "last lines of its standard error", lines);
   }
-  return text;
+  return PrintableLines(text);
 }
 
 int Fail(const client::Error& error) {
@@ -77,7 +88,7 @@ int Fail(const grpc::Status& status, const std::string& socket) {
     std::cerr << "dirtyctl: " << Describe(code, error) << "\n";
     return kFailed;
   }
-  std::cerr << "dirtyctl: " << code << ": " << status.error_message() << " (" << socket << ")\n";
+  std::cerr << "dirtyctl: " << code << ": " << PrintableLines(status.error_message()) << " (" << socket << ")\n";
   const bool no_answer = status.error_code() == grpc::StatusCode::UNAVAILABLE ||
                          status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
   return no_answer ? kUnreachable : kFailed;
