@@ -243,6 +243,33 @@ TEST_F(RuntimeDirTest, OurOwnLinksAreFollowed) {
   EXPECT_EQ(Error(dir_, Sockets()), "OK");
 }
 
+TEST_F(RuntimeDirTest, LinksInItAreNotFollowed) {
+  fs::create_directory(dir_);
+  const std::string precious = base_ + "/precious";
+  std::ofstream(precious) << "precious";
+  // In place of a socket: neither what it leads to is removed nor the link itself.
+  fs::create_symlink(precious, dir_ + "/dirty.sock");
+  EXPECT_THAT(Error(dir_, Sockets()), HasSubstr("a symbolic link is in its place"));
+  UniqueFd listening = Bind(base_ + "/other.sock");
+  fs::remove(dir_ + "/dirty.sock");
+  fs::create_symlink(base_ + "/other.sock", dir_ + "/dirty.sock");
+  EXPECT_THAT(Error(dir_, Sockets()), HasSubstr("a symbolic link is in its place"));
+  EXPECT_TRUE(fs::is_symlink(dir_ + "/dirty.sock") && fs::exists(base_ + "/other.sock"));
+  fs::remove(dir_ + "/dirty.sock");
+  // In place of the lock: the file would be emptied and written to.
+  fs::create_symlink(precious, dir_ + "/dirty.lock");
+  EXPECT_THAT(Error(dir_, Sockets()), HasSubstr("cannot open its dirty.lock: Too many levels of symbolic links"));
+  fs::remove(dir_ + "/dirty.lock");
+  // In place of the workers' folder: what is in it is another's.
+  fs::create_directory(base_ + "/elsewhere");
+  UniqueFd worker = Bind(base_ + "/elsewhere/worker-1.sock");
+  fs::create_directory_symlink(base_ + "/elsewhere", dir_ + "/workers");
+  EXPECT_EQ(Error(dir_, Sockets()), "OK");
+  EXPECT_TRUE(fs::exists(base_ + "/elsewhere/worker-1.sock"));
+  std::ifstream file(precious);
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(file), {}), "precious");
+}
+
 TEST_F(RuntimeDirTest, ADirectoryWhereEverybodyMayReplaceFilesIsRefused) {
   fs::create_directory(dir_);
   fs::permissions(dir_, fs::perms(0777));
