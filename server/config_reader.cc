@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "server/loop/start_thread.h"
 #include "server/supervise/python_config.h"
 
 extern char** environ;
@@ -63,7 +64,7 @@ void UseFiles(NetworkAccess& network, NetworkFiles files, Logger& log) {
 void ConfigReader::Read(std::function<void(absl::StatusOr<Settings>)> done) {
   Join();
   read_.reset();
-  thread_ = std::thread([this, done = std::move(done)] {
+  absl::StatusOr<std::thread> thread = StartThread([this, done] {
     absl::StatusOr<LoadedConfig> loaded = LoadConfig(command_line_, context_);
     absl::StatusOr<NetworkFiles> files = NetworkFiles();
     if (network_ != nullptr) files = ReadNetworkFiles(network_->settings());
@@ -74,6 +75,11 @@ void ConfigReader::Read(std::function<void(absl::StatusOr<Settings>)> done) {
       done(std::move(loaded->settings));
     });
   });
+  if (thread.ok()) {
+    thread_ = *std::move(thread);
+  } else {
+    poster_.Post([done, why = thread.status()] { done(why); });
+  }
 }
 
 void ConfigReader::Accept() {

@@ -35,6 +35,7 @@
 #include "server/loop/heap.h"
 #include "server/loop/loop.h"
 #include "server/loop/process_signals.h"
+#include "server/loop/start_thread.h"
 #include "server/loop/watcher.h"
 #include "server/observe/log.h"
 #include "server/observe/loop_lag.h"
@@ -68,6 +69,8 @@ constexpr int kExitUsage = 2;
 constexpr uint64_t kTransportRoom = 1 << 20;
 // At the end, for clients to take their answers; then their connections are cut.
 constexpr absl::Duration kLastAnswers = absl::Milliseconds(500);
+// Until a thread that could not be had is asked for again.
+constexpr absl::Duration kNextThread = absl::Milliseconds(100);
 
 int Fail(int code, absl::string_view message) {
   for (absl::string_view line : absl::StrSplit(message, '\n', absl::SkipEmpty())) {
@@ -435,17 +438,24 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   loop.Run();
   listener.ShutdownConnections();
   // Shutdown waits for the transport, which only the loop drives. Also after another signal, or a timer of before,
-  // which quit the loop too.
+  // which quit the loop too. Where no thread can be had, one can be soon: nothing of ours is left.
   bool down = false;
-  std::thread shutdown([&] {
-    server->Shutdown(std::chrono::system_clock::now());
-    loop.Post([&] {
-      down = true;
-      loop.Quit();
+  absl::StatusOr<std::thread> shutdown;
+  std::function<void()> shut_down = [&] {
+    shutdown = StartThread([&] {
+      server->Shutdown(std::chrono::system_clock::now());
+      loop.Post([&] {
+        down = true;
+        loop.Quit();
+      });
     });
-  });
+    if (shutdown.ok()) return;
+    log.Warning(absl::StrCat("the end has to wait: ", shutdown.status().message()));
+    loop.timers().ScheduleIn(kNextThread, shut_down);
+  };
+  shut_down();
   while (!down) loop.Run();
-  shutdown.join();
+  shutdown->join();
   if (metrics_server) {
     if (metrics_path != settings.metrics) unlink(std::string(metrics_path).c_str());  // while nobody else can have it
     metrics_server->Stop();

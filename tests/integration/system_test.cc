@@ -101,6 +101,46 @@ TEST(Memory, WithoutAGroupALimitSaysWhatToDo) {
   EXPECT_EQ(dirtyd.WaitExit().code, 0);
 }
 
+// --- Threads ---
+
+// How many threads and processes its user may have for this process to make another.
+void LimitProcesses(const Process& process, const Process::Options& user, int limit) {
+  const Ran ran = RunProgram(
+      {"/usr/bin/prlimit", "--pid", absl::StrCat(process.pid()), absl::StrCat("--nproc=", limit, ":")}, user);
+  EXPECT_EQ(ran.code, 0) << ran.err;
+}
+
+TEST(Threads, ThatCannotBeHadRefuseAReloadAndDelayTheEnd) {
+  Folder folder;
+  Process::Options options;
+  if (IsRoot()) {
+    options.uid = kNobody;
+    ASSERT_EQ(chown(folder.path().c_str(), kNobody, kNobody), 0);
+  }
+  Process dirtyd({Program("dirtyd"), kEcho, "--runtime_dir", folder / "rt", "--library_path", DIRTY_TEST_APPS},
+                 options);
+  ASSERT_NE(dirtyd.WaitForLine(" ready: "), "");
+  auto admin = v1::Admin::NewStub(AdminChannel(folder / "rt/admin.sock"));
+  auto reload = [&] {
+    Context context;
+    v1::ReloadResponse response;
+    return admin->Reload(&context, {}, &response);
+  };
+  LimitProcesses(dirtyd, options, 0);
+  grpc::Status status = reload();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(status.error_message(), HasSubstr("cannot start a thread"));
+  LimitProcesses(dirtyd, options, 10000);
+  status = reload();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+
+  LimitProcesses(dirtyd, options, 0);
+  dirtyd.Signal(SIGTERM);
+  EXPECT_NE(dirtyd.WaitForLine("the end has to wait: cannot start a thread"), "");
+  LimitProcesses(dirtyd, options, 10000);
+  EXPECT_EQ(dirtyd.WaitExit().code, 0);
+}
+
 // --- Isolation ---
 
 TEST(Isolation, AWorkerSharesNothingButItsOutput) {
