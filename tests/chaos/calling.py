@@ -7,7 +7,7 @@ import dataclasses
 import random
 import signal
 import threading
-from typing import Any
+from typing import Any, Optional
 
 import payload
 from ledger import Writer
@@ -87,15 +87,18 @@ def mischief(source: random.Random, apps: list[str]) -> Planned:
     return Planned(source.choice(apps), action)
 
 
-def outcome(reason: str, call_id: str) -> str:
+def outcome(reason: Optional[str], call_id: Optional[str]) -> str:
     """A failure as counters have it, such as `app_error`.
 
     What the client decided by itself has a name of its own: the arbiter may have counted something else.
     """
+    if reason in (None, "UNKNOWN"):
+        return "unreadable"  # an answer came, and was none
     own = reason in ("TIMEOUT", "CANCELLED") and not call_id
     return f"local_{reason.lower()}" if own else reason.lower()
 
 
-def verdict_of_failure(exception_type: Any) -> str:
-    """Whether an app found that it had got something wrong."""
-    return "wrong" if exception_type in ("WrongPayload", "mixed_app.WrongPayload") else "-"
+def verdict_of_failure(reason: Optional[str], exception_type: Optional[str]) -> str:
+    """Whether a client found that it had got something wrong, or an app."""
+    found = reason in (None, "UNKNOWN") or exception_type in ("WrongPayload", "mixed_app.WrongPayload")
+    return "wrong" if found else "-"

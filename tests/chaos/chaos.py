@@ -260,8 +260,8 @@ def calm_failures(fleet: Fleet, since: float) -> list[str]:
 def come_back_from_death(arbiter: Arbiter, seed: int, seconds: float, result: Result) -> None:
     """The second part: dirtyd is killed and started again under load."""
     say(f"dirtyd is killed for {seconds:.0f} s")
-    shutil.rmtree(arbiter.folder / "ledgers")
-    arbiter.executed.unlink(missing_ok=True)
+    for name in ("ledgers", "executed"):
+        (arbiter.folder / name).rename(arbiter.folder / f"{name}-of-the-first-part")
     source = random.Random(f"deaths {seed}")
     arbiter.write(with_pools(arbiter, faulty=False))
     arbiter.start()

@@ -100,6 +100,7 @@ struct Flags {
 // As counters have it: `app_error`. What the client decided by itself, without an answer of the arbiter, has a name of
 // its own: the arbiter may have counted something else.
 std::string OutcomeOf(const client::Error& error) {
+  if (error.reason == client::Reason::kUnknown) return "unreadable";  // an answer came, and was none
   std::string name(client::ReasonName(error.reason));
   for (char& letter : name) letter = static_cast<char>(tolower(letter));
   const bool own = error.reason == client::Reason::kTimeout || error.reason == client::Reason::kCancelled;
@@ -107,7 +108,7 @@ std::string OutcomeOf(const client::Error& error) {
 }
 
 const char* VerdictOf(const client::Error& error) {
-  return error.exception_type == "WrongPayload" ? "wrong" : "-";
+  return error.reason == client::Reason::kUnknown || error.exception_type == "WrongPayload" ? "wrong" : "-";
 }
 
 class Caller {

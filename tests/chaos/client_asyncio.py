@@ -45,8 +45,8 @@ async def one(client: dirty.DirtyClient, flags: calling.Flags, ledger: Writer, s
             else:
                 verdict = planned.verdict(who, await call)
     except dirty.DirtyError as error:
-        verdict = calling.verdict_of_failure(getattr(error, "exception_type", None))
-        ledger.ended(number, calling.outcome(error.reason or "UNKNOWN", error.call_id or ""), verdict, error.call_id)
+        verdict = calling.verdict_of_failure(error.reason, getattr(error, "exception_type", None))
+        ledger.ended(number, calling.outcome(error.reason, error.call_id), verdict, error.call_id)
     except asyncio.TimeoutError:
         ledger.ended(number, "left")
     else:

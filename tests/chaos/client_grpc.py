@@ -55,7 +55,7 @@ def value(text: str, attachments: Any) -> Any:
 def end_with_error(ledger: Writer, number: int, error: Any, verdict: str) -> None:
     """Writes down what a dirty.v1.Error says."""
     reason = CALL.Reason.Name(error.reason).removeprefix("REASON_")
-    verdict = "wrong" if verdict == "wrong" else calling.verdict_of_failure(error.exception_type)
+    verdict = "wrong" if verdict == "wrong" else calling.verdict_of_failure(reason, error.exception_type)
     ledger.ended(number, calling.outcome(reason, error.call_id or "told"), verdict, error.call_id)
 
 
@@ -108,7 +108,7 @@ class Session:
     def __init__(self, channel: grpc.Channel, flags: calling.Flags, ledger: Writer) -> None:
         self._flags, self._ledger = flags, ledger
         self._frames: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()  # and: a call has ended
         self._open: dict[int, tuple[calling.Planned, str, list[bool]]] = {}  # with the verdicts of parts
         self._broken = False
         self._frames.put(ARBITER.SessionRequest(hello=ARBITER.SessionHello(protocol_version=1)))
@@ -137,7 +137,9 @@ class Session:
             return len(self._open)
 
     def close(self) -> None:
-        """Half-closes, and waits until the arbiter has answered all."""
+        """Waits until the arbiter has answered all, and half-closes. Not before: streams need credit."""
+        with self._lock:
+            self._lock.wait_for(lambda: not self._open)
         self._frames.put(None)
         self._reader.join()
 
@@ -155,6 +157,7 @@ class Session:
             for number in self._open:
                 self._ledger.ended(number, "outcome_unknown")
             self._open.clear()
+            self._lock.notify_all()
         self._frames.put(None)
 
     def _chunk(self, chunk: Any) -> None:
@@ -167,6 +170,7 @@ class Session:
     def _done(self, done: Any) -> None:
         with self._lock:
             planned, who, verdicts = self._open.pop(done.id, (None, "", []))
+            self._lock.notify_all()
         verdict = "right" if all(verdicts) else "wrong"
         if planned is None:
             self._ledger.ended(done.id, "again")

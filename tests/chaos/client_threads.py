@@ -32,8 +32,8 @@ def one(client: dirty.DirtyClient, flags: calling.Flags, ledger: Writer, planned
             verdict = planned.verdict(who, result)
     except dirty.DirtyError as error:
         if verdict == "right":
-            verdict = calling.verdict_of_failure(getattr(error, "exception_type", None))
-        ledger.ended(number, calling.outcome(error.reason or "UNKNOWN", error.call_id or ""), verdict, error.call_id)
+            verdict = calling.verdict_of_failure(error.reason, getattr(error, "exception_type", None))
+        ledger.ended(number, calling.outcome(error.reason, error.call_id), verdict, error.call_id)
     else:
         ledger.ended(number, "ok", verdict)
 

@@ -19,7 +19,7 @@ import time
 from typing import Optional
 
 # Outcomes that clients decide by themselves: the arbiter may have counted the call otherwise, or not at all.
-LOCAL = frozenset({"outcome_unknown", "local_timeout", "local_cancelled", "left", "unknown"})
+LOCAL = frozenset({"outcome_unknown", "local_timeout", "local_cancelled", "left", "unreadable"})
 # Not even sent.
 UNSENT = "connection"
 

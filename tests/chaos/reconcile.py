@@ -15,7 +15,7 @@ from ledger import LOCAL, UNSENT, Account, Call
 # A call with one of these was never started: no app may have seen it.
 NEVER_STARTED = frozenset({UNSENT, "queue_full", "queue_timeout", "no_workers", "shutting_down"})
 # What may become of a good call while everything around it fails.
-EXPECTED = LOCAL | NEVER_STARTED | {"ok", "worker_lost", "timeout", "cancelled"}
+EXPECTED = (LOCAL | NEVER_STARTED | {"ok", "worker_lost", "timeout", "cancelled"}) - {"unreadable"}
 # Problems of one kind that are told one by one.
 TOLD = 5
 
