@@ -130,14 +130,23 @@ class Arbiter:
         status: dict[str, Any] = json.loads(answer.stdout) if answer.returncode == 0 else {}
         return status or None
 
+    def check_alive(self) -> None:
+        """Does nothing.
+
+        Raises:
+            Problem: dirtyd has ended.
+        """
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise Problem(f"dirtyd ended with {self.process.returncode}: see stderr and dirtyd.log")
+
     def is_ready(self) -> bool:
         """Whether every desired worker is ready, with every app of its pool, and no other is there.
 
         Raises:
             Problem: dirtyd has ended.
         """
-        if self.process is not None and self.process.poll() is not None:
-            raise Problem(f"dirtyd ended with {self.process.returncode}: see {self.folder}/stderr")
+        self.check_alive()
         if (status := self.status()) is None:
             return False
         desired = sum(pool["desired_workers"] for pool in status["pools"])

@@ -93,11 +93,16 @@ def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
-def run_for(seconds: float, fleet: Fleet) -> None:
-    """Lets everything go on, and starts clients in the place of those that were killed."""
+def run_for(seconds: float, arbiter: Arbiter, fleet: Fleet) -> None:
+    """Lets everything go on, and starts clients in the place of those that were killed.
+
+    Raises:
+        Problem: dirtyd has ended.
+    """
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         time.sleep(min(0.2, left))
+        arbiter.check_alive()
         fleet.replace()
 
 
@@ -179,7 +184,7 @@ def live_through_faults(arbiter: Arbiter, seed: int, seconds: float, result: Res
     fleet = Fleet(arbiter, APPS, seed, CALLS_PER_SECOND, KILL_AFTER)
     for kind in load.KINDS:
         fleet.start(kind)
-    run_for(max(5.0, seconds / 10), fleet)
+    run_for(max(5.0, seconds / 10), arbiter, fleet)
     fleet.stop()
     counters_of(arbiter)
     wait_for(arbiter.is_ready, START, "ready after warming up")
@@ -198,18 +203,20 @@ def live_through_faults(arbiter: Arbiter, seed: int, seconds: float, result: Res
         fleet.start(kind)
     for injector in injectors:
         injector.start()
-    run_for(seconds, fleet)
-    for injector in injectors:
-        injector.stopping.set()
-    for injector in injectors:
-        injector.join()
+    try:
+        run_for(seconds, arbiter, fleet)
+    finally:
+        for injector in injectors:
+            injector.stopping.set()
+        for injector in injectors:
+            injector.join()
     arbiter.faulty_file.unlink()
     fleet.stop("mischief")
 
     say("faults have ended")
     result.problems += restore(arbiter)
     calm = time.monotonic()
-    run_for(CALM, fleet)
+    run_for(CALM, arbiter, fleet)
     fleet.stop()
     result.problems += calm_failures(fleet, calm)
     accounts = fleet.accounts()
@@ -272,7 +279,7 @@ def come_back_from_death(arbiter: Arbiter, seed: int, seconds: float, result: Re
     deadline = time.monotonic() + seconds
     deaths = 0
     while time.monotonic() < deadline:
-        run_for(source.uniform(1.0, 3.0), fleet)
+        run_for(source.uniform(1.0, 3.0), arbiter, fleet)
         before = set(gauges.processes_of(arbiter.folder))
         arbiter.kill()
         deaths += 1
@@ -281,7 +288,7 @@ def come_back_from_death(arbiter: Arbiter, seed: int, seconds: float, result: Re
         arbiter.wait_until_ready(START)
         ready = time.monotonic()
         result.come_back.append(time_to_answers(fleet, ready))
-    run_for(1.0, fleet)
+    run_for(1.0, arbiter, fleet)
     fleet.stop()
     result.problems += fleet.problems
     result.killed_report = reconcile(
