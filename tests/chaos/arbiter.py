@@ -110,7 +110,7 @@ class Arbiter:
         assert self.process is not None
         return self.process.pid
 
-    def ctl(self, *words: object) -> "subprocess.CompletedProcess[str]":
+    def ctl(self, *words: object) -> subprocess.CompletedProcess[str]:
         """A command of an operator.
 
         Raises:

@@ -92,7 +92,7 @@ def outcome(reason: Optional[str], call_id: Optional[str]) -> str:
 
     What the client decided by itself has a name of its own: the arbiter may have counted something else.
     """
-    if reason in (None, "UNKNOWN"):
+    if reason is None or reason == "UNKNOWN":
         return "unreadable"  # an answer came, and was none
     own = reason in ("TIMEOUT", "CANCELLED") and not call_id
     return f"local_{reason.lower()}" if own else reason.lower()

@@ -16,6 +16,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -42,6 +43,7 @@ COME_BACK = 2.0  # from a new dirtyd's readiness until each client has an answer
 GONE = 10.0  # until workers of a killed dirtyd have gone
 STOP = 30.0
 CALM = 3.0
+STANDSTILL = 1.2  # of all workers while warming up, less than the heartbeat's timeout
 # What memory may be above that of a warm dirtyd.
 RSS_FACTOR, RSS_MORE = 1.10, 8 << 20
 
@@ -172,7 +174,28 @@ def left_over(arbiter: Arbiter) -> list[str]:
     with contextlib.suppress(Problem):
         wait_for(lambda: not gauges.processes_of(arbiter.folder), GONE, "no process")
     found = [f"process {pid} ({name}) after the end" for pid, name in gauges.processes_of(arbiter.folder).items()]
-    return found + [f"file {name} after the end" for name in gauges.files_of(arbiter.folder / "run") if "lock" not in name]
+    return found + [
+        f"file {name} after the end" for name in gauges.files_of(arbiter.folder / "run") if "lock" not in name
+    ]
+
+
+def warm_up(arbiter: Arbiter, fleet: Fleet, rounds: int) -> None:
+    """Lets dirtyd's memory grow to what it needs at worst: full queues, ends of workers to remember, floods to log."""
+    for _ in range(rounds):
+        run_for(1.0, arbiter, fleet)
+        workers = [pid for pid in gauges.processes_of(arbiter.folder) if pid != arbiter.pid]
+        mischief = fleet.start("mischief")
+        try:
+            for pid in workers:
+                os.kill(pid, signal.SIGSTOP)
+            run_for(STANDSTILL, arbiter, fleet)
+        finally:
+            for pid in workers:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+        fleet.stop(mischief)
+        arbiter.ctl("restart")
+    run_for(1.0, arbiter, fleet)
 
 
 def live_through_faults(arbiter: Arbiter, seed: int, seconds: float, result: Result, disk: bool) -> None:
@@ -184,7 +207,7 @@ def live_through_faults(arbiter: Arbiter, seed: int, seconds: float, result: Res
     fleet = Fleet(arbiter, APPS, seed, CALLS_PER_SECOND, KILL_AFTER)
     for kind in load.KINDS:
         fleet.start(kind)
-    run_for(max(5.0, seconds / 10), arbiter, fleet)
+    warm_up(arbiter, fleet, rounds=3 + int(seconds / 60))
     fleet.stop()
     counters_of(arbiter)
     wait_for(arbiter.is_ready, START, "ready after warming up")

@@ -7,10 +7,9 @@ import random
 import threading
 
 import calling
+import dirty
 import payload
 from ledger import Writer
-
-import dirty
 
 
 async def read(client: dirty.DirtyClient, flags: calling.Flags, planned: calling.Planned, who: str, leave: bool) -> str:

@@ -6,10 +6,9 @@ import random
 import threading
 
 import calling
+import dirty
 import payload
 from ledger import Writer
-
-import dirty
 
 
 def one(client: dirty.DirtyClient, flags: calling.Flags, ledger: Writer, planned: calling.Planned) -> None:

@@ -215,7 +215,12 @@ class Operations(Injector):
     """Does what operators do: well, and badly."""
 
     def __init__(
-        self, book: Book, source: random.Random, every: float, arbiter: Arbiter, make_config: Callable[..., dict[str, Any]]
+        self,
+        book: Book,
+        source: random.Random,
+        every: float,
+        arbiter: Arbiter,
+        make_config: Callable[..., dict[str, Any]],
     ) -> None:
         super().__init__(book, source, every)
         self._arbiter = arbiter

@@ -49,14 +49,15 @@ class Fleet:
         name = f"{kind}-{os.getpid()}-{self._started}"
         ours = {**os.environ, "PYTHONPATH": os.pathsep.join([str(self._arbiter.build / "python"), str(HERE)])}
         plain = {**os.environ, "PYTHONPATH": str(HERE), "CHAOS_MESSAGES": str(self._arbiter.messages)}
-        command, environment = {
+        programs: dict[str, tuple[list[object], dict[str, str]]] = {
             "threads": ([sys.executable, HERE / "client_threads.py"], ours),
             "mischief": ([sys.executable, HERE / "client_threads.py"], ours),
             "asyncio": ([sys.executable, HERE / "client_asyncio.py"], ours),
             "grpc": ([sys.executable, HERE / "client_grpc.py"], plain),
             "cpp": ([self._arbiter.build / "tests/chaos/chaos_client"], dict(os.environ)),
-        }[kind]
-        per_second, at_once, apps = (self._per_second, 8, self._apps)
+        }
+        command, environment = programs[kind]
+        per_second, at_once, apps = self._per_second, 8, self._apps
         if kind == "mischief":
             per_second, at_once, apps = 1.0, 3, [app for app in self._apps if app != "faulty"]
         flags = [self._arbiter.socket, self._folder / name, name, self._source.getrandbits(31), per_second, at_once]

@@ -45,7 +45,9 @@ class Report:
 
 def describe(call: Call) -> str:
     """For people."""
-    ends = ", ".join(f"{end.outcome} {end.verdict} after {end.time - call.sent:.2f} s {end.call_id}" for end in call.ends)
+    ends = ", ".join(
+        f"{end.outcome} {end.verdict} after {end.time - call.sent:.2f} s {end.call_id}" for end in call.ends
+    )
     return f"{call.who} {call.app} {call.action} sent {call.sent:.3f}: {ends or 'no outcome'}"
 
 
@@ -72,11 +74,11 @@ def reconcile(
         counters: The arbiter's by app, if it lived all the time and nothing runs any more.
     """
     report = Report()
-    lost, doubled, late, wrong, unexpected, mangled = [], [], [], [], [], []
+    found: dict[str, list[str]] = collections.defaultdict(list)
     calls_by_client = [(account, call) for account in accounts for call in account.calls.values()]
-    standing = collections.defaultdict(list)
-    for name, begin, end in pauses:
-        standing[name].append((begin, end))
+    standing: dict[str, list[tuple[float, float]]] = collections.defaultdict(list)
+    for name, since, until in pauses:
+        standing[name].append((since, until))
     ids: collections.Counter[str] = collections.Counter()
     for account, call in calls_by_client:
         report.calls += 1
@@ -84,10 +86,10 @@ def reconcile(
             if account.name in killed:
                 report.caller_gone += 1
             else:
-                lost.append(describe(call))
+                found["lost"].append(describe(call))
             continue
         if len(call.ends) > 1:
-            doubled.append(describe(call))
+            found["doubled"].append(describe(call))
         end = call.ends[0]
         report.outcomes[end.outcome] += 1
         if end.call_id != "-":
@@ -96,22 +98,22 @@ def reconcile(
             max(0.0, min(until, end.time) - max(since, call.sent)) for since, until in standing[account.name]
         )
         if end.time - call.sent > allowed:
-            late.append(describe(call))
+            found["late"].append(describe(call))
         if any(each.verdict == "wrong" for each in call.ends):
-            (mangled if call.app in faulty_apps else wrong).append(describe(call))
+            found["mangled" if call.app in faulty_apps else "wrong"].append(describe(call))
         if end.outcome not in EXPECTED and call.action not in harmful and call.app not in faulty_apps:
-            unexpected.append(describe(call))
-    report.lost = report.add("lost", lost)
-    report.doubled = report.add("two outcomes", doubled)
+            found["unexpected"].append(describe(call))
+    report.lost = report.add("lost", found["lost"])
+    report.doubled = report.add("two outcomes", found["doubled"])
     report.doubled += report.add("two calls with one id", [each for each, times in ids.items() if times > 1])
     report.doubled += sum(account.strays for account in accounts)
-    report.late = report.add("late", late)
-    report.wrong = report.add("wrong", wrong)
-    report.mangled = len(mangled)
+    report.late = report.add("late", found["late"])
+    report.wrong = report.add("wrong", found["wrong"])
+    report.mangled = len(found["mangled"])
     if report.mangled > corrupted:
-        report.add(f"wrong answers of the faulty worker, which corrupted {corrupted} frames only", mangled)
+        report.add(f"wrong answers of the faulty worker, which corrupted {corrupted} frames only", found["mangled"])
         report.wrong += report.mangled - corrupted
-    report.add("unexpected outcome", unexpected)
+    report.add("unexpected outcome", found["unexpected"])
     for account in accounts:
         if account.strays:
             report.problems.append(f"{account.name}: {account.strays} outcomes of calls that it did not make")
@@ -164,9 +166,10 @@ def check_counters(
         received = counted["received"]
         if received != sum(outcomes.values()):
             report.problems.append(f"{app}: received {received}, but {sum(outcomes.values())} outcomes are counted")
-        if not told.total() <= received <= told.total() + unknown:
+        answered = sum(told.values())
+        if not answered <= received <= answered + unknown:
             report.problems.append(
-                f"{app}: received {received}, but the ledgers have {told.total()} and {unknown} that nobody knows"
+                f"{app}: received {received}, but the ledgers have {answered} and {unknown} that nobody knows"
             )
         for reason in sorted(set(outcomes) | set(told)):
             if not told[reason] <= outcomes.get(reason, 0) <= told[reason] + unknown:

@@ -116,7 +116,9 @@ class LoopLag:
     def look(self) -> float:
         """Milliseconds on average."""
         said = self._arbiter.ctl("metrics").stdout
-        now = tuple(float(re.findall(rf"^dirty_loop_lag_seconds_{name} (\S+)", said, re.M)[0]) for name in ("sum", "count"))
+        now = tuple(
+            float(re.findall(rf"^dirty_loop_lag_seconds_{name} (\S+)", said, re.M)[0]) for name in ("sum", "count")
+        )
         total, count = now[0] - self._before[0], now[1] - self._before[1]
         self._before = (now[0], now[1])
         return 1000 * total / count if count > 0 else 0.0
@@ -268,7 +270,9 @@ def write(result: Result, text: str, output: pathlib.Path) -> None:
 
     panels = {
         "memory, MiB": series("dirtyd_rss", "dirtyd_pss", "worker_rss", "worker_pss"),
-        "descriptors and threads": series("dirtyd_descriptors", "worker_descriptors", "dirtyd_threads", "worker_threads"),
+        "descriptors and threads": series(
+            "dirtyd_descriptors", "worker_descriptors", "dirtyd_threads", "worker_threads"
+        ),
         "latency, ms": series("latency_p50", "latency_p99"),
         "lag of the event loop, ms": series("loop_lag"),
         "calls a second": series("calls_per_second"),
@@ -283,7 +287,9 @@ def main(words: Sequence[str]) -> int:
     """The command; its exit code."""
     parser = argparse.ArgumentParser(prog="soak", description=__doc__.split("\n\n")[0])
     parser.add_argument("--hours", type=float, default=0.0, help="how long")
-    parser.add_argument("--minutes", type=float, default=0.0, help="how long, added to the hours [20, if neither is given]")
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, help="how long, added to the hours [20, if neither is given]"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of payloads and operations [1]")
     parser.add_argument("--output", type=pathlib.Path, default=ROOT / "build" / "soak", help="a folder [build/soak]")
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build" / "release", help="[build/release]")
