@@ -43,6 +43,7 @@ COME_BACK = 2.0  # from a new dirtyd's readiness until each client has an answer
 GONE = 10.0  # until workers of a killed dirtyd have gone
 STOP = 30.0
 CALM = 3.0
+AT_REST = 10  # looks, a tenth of a second apart
 STANDSTILL = 1.2  # of all workers while warming up, less than the heartbeat's timeout
 # What memory may be above that of a warm dirtyd.
 RSS_FACTOR, RSS_MORE = 1.10, 8 << 20
@@ -135,6 +136,7 @@ class Holding:
     """What an idle dirtyd holds."""
 
     gauges: gauges.Gauges
+    descriptors: dict[str, int]
     processes: dict[str, int]
     files: list[str]
 
@@ -143,16 +145,29 @@ def holding(arbiter: Arbiter) -> Holding:
     """Now."""
     return Holding(
         gauges.of(arbiter.pid),
+        gauges.descriptors_of(arbiter.pid),
         gauges.by_name(gauges.processes_of(arbiter.folder)),
         gauges.files_of(arbiter.folder / "run"),
     )
 
 
+def holding_at_rest(arbiter: Arbiter) -> Holding:
+    """Once it stays the same for a while: a connection that was closed is seen by dirtyd a moment later."""
+    looks: list[Holding] = []
+
+    def same() -> bool:
+        looks.append(holding(arbiter))
+        return len(looks) >= AT_REST and all(look.descriptors == looks[-1].descriptors for look in looks[-AT_REST:])
+
+    wait_for(same, START, "dirtyd at rest")
+    return looks[-1]
+
+
 def leaks(before: Holding, after: Holding) -> list[str]:
     """What there is more of than before."""
     found = []
-    if after.gauges.descriptors != before.gauges.descriptors:
-        found.append(f"descriptors of dirtyd: {before.gauges.descriptors} before, {after.gauges.descriptors} after")
+    if after.descriptors != before.descriptors:
+        found.append(f"descriptors of dirtyd: {before.descriptors} before, {after.descriptors} after")
     if after.gauges.rss > before.gauges.rss * RSS_FACTOR + RSS_MORE:
         found.append(f"memory of dirtyd: {before.gauges.rss >> 10} KiB before, {after.gauges.rss >> 10} KiB after")
     if after.processes != before.processes:
@@ -211,7 +226,7 @@ def live_through_faults(arbiter: Arbiter, seed: int, seconds: float, result: Res
     fleet.stop()
     counters_of(arbiter)
     wait_for(arbiter.is_ready, START, "ready after warming up")
-    before = holding(arbiter)
+    before = holding_at_rest(arbiter)
 
     say(f"faults for {seconds:.0f} s")
     book = Book(arbiter.folder / "faults.jsonl")
@@ -359,7 +374,7 @@ def table(result: Result) -> str:
     lines += [f"  {'together':26}{sum(result.faults.values()):8}", ""]
     lines += [f"{'calls':28}{'faults':>10}{'dirtyd killed':>16}", f"  {'sent':26}{first.calls:10}{second.calls:16}"]
     for outcome in sorted(set(first.outcomes) | set(second.outcomes), key=lambda name: (name != "ok", name)):
-        lines.append(f"  {outcome:26}{first.outcomes[outcome]:10}{second.outcomes[outcome]:16}")
+        lines.append(f"  {outcome:26}{first.outcomes.get(outcome, 0):10}{second.outcomes.get(outcome, 0):16}")
     names = {"caller_gone": "caller gone", "lost": "lost", "doubled": "doubled", "late": "late", "wrong": "wrong",
              "mangled": "mangled by its worker", "executed_wrongly": "executed wrongly"}  # fmt: skip
     for name, words in names.items():

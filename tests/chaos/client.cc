@@ -4,6 +4,8 @@
 //
 // The ledger's lines are those of ledger.py, the payloads those of payload.py.
 
+#include "dirty/client.h"
+
 #include <fcntl.h>
 #include <signal.h>
 #include <time.h>
@@ -24,7 +26,6 @@
 #include <thread>
 #include <vector>
 
-#include "dirty/client.h"
 #include "tests/chaos/payload.h"
 
 namespace dirty::chaos {
@@ -79,7 +80,8 @@ size_t Pick(Random& random, size_t below) { return std::uniform_int_distribution
 
 // Up to 1 MiB; small ones are as likely as large ones.
 Payload MakePayload(Random& random) {
-  static const char* const kLetters[] = {"a", "Z", " ", "\"", "\\", "\n", "\t", "\u00e9", "\u6f22", "\U0001f600", "\x01"};
+  static const char* const kLetters[] = {"a",  "Z",      " ",      "\"",         "\\",  "\n",
+                                         "\t", "\u00e9", "\u6f22", "\U0001f600", "\x01"};
   Payload payload;
   for (size_t i = Pick(random, 200); i > 0; --i) payload.text += kLetters[Pick(random, std::size(kLetters))];
   payload.blob.resize(static_cast<size_t>(std::exp2(std::uniform_real_distribution<double>(0, 20)(random))) - 1);
@@ -208,8 +210,12 @@ std::atomic<bool> stop{false};
 int Main(int count, char** words) {
   if (count < 10) return fprintf(stderr, "see the beginning of client.cc\n"), 2;
   signal(SIGTERM, [](int) { stop = true; });
-  Flags flags{.socket = words[1], .name = words[3], .bound = words[8], .per_second = atof(words[5]),
-              .at_once = strtoul(words[6], nullptr, 10), .timeout = std::chrono::duration<double>(atof(words[7])),
+  Flags flags{.socket = words[1],
+              .name = words[3],
+              .bound = words[8],
+              .per_second = atof(words[5]),
+              .at_once = strtoul(words[6], nullptr, 10),
+              .timeout = std::chrono::duration<double>(atof(words[7])),
               .apps = std::vector<std::string>(words + 9, words + count)};
   Ledger ledger(words[2]);
   Caller(flags, ledger, strtoull(words[4], nullptr, 10)).Run(stop);

@@ -35,6 +35,17 @@ def of(pid: int) -> Gauges:
     return Gauges(_kilobytes(status, "VmRSS"), _kilobytes(pss, "Pss"), descriptors, _number(status, "Threads"))
 
 
+def descriptors_of(pid: int) -> dict[str, int]:
+    """How many descriptors a process has of each kind: `socket`, `pipe`, or the file's path."""
+    kinds: collections.Counter[str] = collections.Counter()
+    folder = PROC / str(pid) / "fd"
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            with contextlib.suppress(OSError):
+                kinds[os.readlink(folder / name).partition(":[")[0]] += 1
+    return dict(sorted(kinds.items()))
+
+
 def _number(text: str, name: str) -> int:
     found = re.search(rf"^{name}:\s*(\d+)", text, re.M)
     return int(found[1]) if found else 0

@@ -104,7 +104,8 @@ class Mixed : public dirty::App {
   static Json Shout(size_t lines) {
     std::string garbage;
     for (int i = 0; i < 512; ++i) garbage.push_back(static_cast<char>(rand()));
-    for (size_t i = 0; i < lines; ++i) fprintf(stderr, "line %zu of a flood\n", i), fwrite(garbage.data(), 1, 512, stderr);
+    for (size_t i = 0; i < lines; ++i)
+      fprintf(stderr, "line %zu of a flood\n", i), fwrite(garbage.data(), 1, 512, stderr);
     return nullptr;
   }
 

@@ -25,7 +25,7 @@ class Report:
     """Figures and problems."""
 
     calls: int = 0
-    outcomes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    outcomes: dict[str, int] = dataclasses.field(default_factory=dict)
     caller_gone: int = 0  # open calls of clients that were killed
     lost: int = 0  # calls without an outcome whose client lived
     doubled: int = 0
@@ -91,7 +91,7 @@ def reconcile(
         if len(call.ends) > 1:
             found["doubled"].append(describe(call))
         end = call.ends[0]
-        report.outcomes[end.outcome] += 1
+        report.outcomes[end.outcome] = report.outcomes.get(end.outcome, 0) + 1
         if end.call_id != "-":
             ids[end.call_id] += 1
         allowed = call.bound + sum(

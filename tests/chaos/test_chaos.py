@@ -21,7 +21,7 @@ def command(name: str, *flags: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_everything_agrees_after_chaos(tmp_path: pathlib.Path) -> None:
-    done = command("chaos", "--minutes", 0.6, "--seed", 7, "--json", tmp_path / "figures.json")
+    done = command("chaos", "--minutes", 0.45, "--seed", 7, "--json", tmp_path / "figures.json")
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads((tmp_path / "figures.json").read_text())
     report, faults = figures["report"], figures["faults"]
@@ -35,7 +35,7 @@ def test_everything_agrees_after_chaos(tmp_path: pathlib.Path) -> None:
 
 
 def test_nothing_drifts_in_a_short_soak(tmp_path: pathlib.Path) -> None:
-    done = command("soak", "--minutes", 0.5, "--output", tmp_path / "soak")
+    done = command("soak", "--minutes", 0.4, "--output", tmp_path / "soak")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "nothing drifts" in done.stdout
     header, *samples = (tmp_path / "soak" / "soak.csv").read_text().splitlines()
