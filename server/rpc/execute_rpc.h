@@ -83,10 +83,10 @@ size_t PayloadBytes(const std::string& json, const Message& message) {
   return bytes;
 }
 
-// Bytes that may wait for one client that does not read, as one stream has them: several messages, however large they
-// may be. What is above costs it its calls. Far above what windows let wait for a reader who is only slow.
+// Bytes that may wait for one client that does not read: what all may take together, but several messages, however
+// large they may be. What is above costs it its calls. Far above what windows let wait for a reader who is only slow.
 inline size_t MostHeld(const Settings& settings) {
-  return std::max<size_t>(size_t{256} << 20, size_t{4} * settings.max_message_size);
+  return std::max<size_t>(settings.max_memory_in_flight, size_t{4} * settings.max_message_size);
 }
 
 // `error`, a cancellation, was for such a client.

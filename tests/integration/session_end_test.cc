@@ -258,7 +258,7 @@ TEST(SessionThatDoesNotRead, DelaysNoShutdown) {
 TEST(SessionThatDoesNotRead, HasItsCallsCancelledBeforeItsAnswersFillTheMemory) {
   constexpr uint64_t kCalls = 40;
   constexpr size_t kBytes = 32 << 20;
-  Dirtyd dirtyd({kEcho, "--workers", "2"});
+  Dirtyd dirtyd({kEcho, "--workers", "2", "--max_memory_in_flight=256MiB"});
   ExpectServed(dirtyd);
   const size_t before = ResidentBytes(dirtyd.pid());
   RawSession session(dirtyd);
@@ -301,7 +301,7 @@ TEST(SessionThatDoesNotRead, HasItsCallsCancelledBeforeItsAnswersFillTheMemory) 
 TEST(StreamThatIsNotRead, IsCancelledIfItsChunksGrowAndFillTheMemory) {
   constexpr int kSmall = 1000;
   constexpr size_t kBytes = 8 << 20;
-  Dirtyd dirtyd({kEmitter, kEcho, "--workers", "2"});
+  Dirtyd dirtyd({kEmitter, kEcho, "--workers", "2", "--max_memory_in_flight=256MiB"});
   ExpectServed(dirtyd);
   const size_t before = ResidentBytes(dirtyd.pid());
   std::unique_ptr<v1::Arbiter::Stub> stub = dirtyd.NewArbiterStub();
