@@ -419,6 +419,8 @@ void Dispatcher::OnCallDone(WorkerId worker_id, v1::CallDone& done) {
   absl::Duration ran = timers_.Now() - call->started_at;
   app->service_time += (ran - app->service_time) / 8;
   if (!call->asked_to_stop) app->shedder.OnServed(ran);
+  // Somebody else than us told the worker to end. Of the arbiter, SHUTTING_DOWN would not be true.
+  const bool ends = done.error().reason() == v1::REASON_SHUTTING_DOWN;
   if (call->listener != nullptr) {
     Outcome outcome;
     // Above the transport's own limit, what is to be sent would end us.
@@ -435,9 +437,7 @@ void Dispatcher::OnCallDone(WorkerId worker_id, v1::CallDone& done) {
         v1::Reason reason = outcome.error->reason();
         bool known = reason == v1::REASON_INVALID_REQUEST || reason == v1::REASON_TOO_LARGE ||
                      (reason == v1::REASON_CANCELLED && call->asked_to_stop);
-        // Somebody else than us told the worker to end. Of the arbiter, SHUTTING_DOWN would not be true.
-        bool lost = reason == v1::REASON_SHUTTING_DOWN;
-        if (!known) outcome.error->set_reason(lost ? v1::REASON_WORKER_LOST : v1::REASON_APP_ERROR);
+        if (!known) outcome.error->set_reason(ends ? v1::REASON_WORKER_LOST : v1::REASON_APP_ERROR);
         break;
       }
       case v1::CallDone::OUTCOME_NOT_SET:
@@ -446,6 +446,7 @@ void Dispatcher::OnCallDone(WorkerId worker_id, v1::CallDone& done) {
     }
     Answer(call, std::move(outcome));
   }
+  if (ends) CutOffWorker(worker_id);  // or it would refuse whatever comes, one call after the other
   FreeSlot(call);
 }
 

@@ -92,7 +92,8 @@ class Dispatcher {
   class Events {
    public:
     virtual ~Events() = default;
-    // A draining worker runs nothing any more (also where it ran nothing when it was told to drain).
+    // A draining worker runs nothing any more (also where it ran nothing when it was told to drain), or one that takes
+    // no calls because somebody else told it to end.
     virtual void OnWorkerIdle(WorkerId worker) = 0;
     // A slot is free again; the worker has ended so many calls.
     virtual void OnSlotFree(WorkerId worker, uint64_t calls) = 0;

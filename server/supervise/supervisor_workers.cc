@@ -266,8 +266,10 @@ void Supervisor::Retire(Worker& worker, absl::string_view reason) {
 
 void Supervisor::OnWorkerIdle(WorkerId id) {
   Worker* worker = Find(id);
-  // One without a link is told nothing: it is about to die or to be killed.
-  if (worker == nullptr || worker->phase != Phase::kDraining || worker->link_broken) return;
+  // One without a link is told nothing: it is about to die or to be killed. One that is ready was told to end by
+  // somebody else.
+  if (worker == nullptr || worker->link_broken) return;
+  if (worker->phase != Phase::kDraining && worker->phase != Phase::kReady) return;
   worker->phase = Phase::kStopping;
   links_.Drain(id);
   KillAfter(*worker, kCloseTimeout, "close() took too long");

@@ -145,10 +145,12 @@ TEST_F(DispatcherTest, AResultFarAboveTheLimitIsTooLarge) {
 }
 
 TEST_F(DispatcherTest, AWorkerThatSomebodyElseToldToEndIsLost) {
-  AddWorker(7);
-  FakeCaller caller;
+  FakePort* worker = AddWorker(7, {"a", "b"}, 2);
+  FakeCaller running, caller, waiting;
+  const CallNumber first = Submit(running).call;
   v1::CallDone done;
   done.set_call(Submit(caller).call);
+  Submit(waiting);
   done.mutable_error()->set_reason(v1::REASON_SHUTTING_DOWN);
   done.mutable_error()->set_message("the worker was told to end (SIGTERM) and did not start the call");
   dispatcher_.OnCallDone(7, done);
@@ -156,6 +158,15 @@ TEST_F(DispatcherTest, AWorkerThatSomebodyElseToldToEndIsLost) {
   EXPECT_EQ(caller.outcome.error->worker_id(), 7u);
   EXPECT_THAT(caller.outcome.error->message(), HasSubstr("did not start the call"));
   EXPECT_EQ(Status().counters().worker_lost(), 1u);
+  // It gets no more, which it would refuse too; what it runs may end.
+  EXPECT_EQ(worker->started.size(), 2u);
+  EXPECT_EQ(Status().queued(), 1u);
+  EXPECT_EQ(Status().ready_workers(), 0u);
+  Done(7, first);
+  EXPECT_TRUE(running.ok());
+  time_.Settle();
+  EXPECT_EQ(idle_.count(7), 1u);
+  EXPECT_EQ(AddWorker(8)->started.size(), 1u);
 }
 
 TEST_F(DispatcherTest, WaitsUntilAWorkerComes) {

@@ -258,6 +258,23 @@ TEST_F(SupervisorTest, AWorkerThatLosesAnAppToAnotherIsReplacedOnce) {
   EXPECT_EQ(workers_.launches, 3);
 }
 
+TEST_F(SupervisorTest, AWorkerThatSomebodyElseToldToEndIsToldToExitAndReplaced) {
+  Start(TestSettings({TestPool("p", 1, {TestApp("a")})}));
+  Boot(1);
+  FakeCaller caller;
+  v1::CallDone done;
+  done.set_call(dispatcher_.Submit(MakeSubmission(caller)).call);
+  done.mutable_error()->set_reason(v1::REASON_SHUTTING_DOWN);
+  dispatcher_.OnCallDone(1, done);
+  time_.Settle();
+  EXPECT_TRUE(workers_.alive[1].draining);
+  // Should it not exit, it is killed.
+  time_.Advance(absl::Seconds(61));
+  EXPECT_TRUE(workers_.alive[1].killed);
+  Die(1);
+  EXPECT_TRUE(workers_.alive.contains(2));
+}
+
 TEST_F(SupervisorTest, AnAppThatIsWhereItShouldBeIsNotToBeRetried) {
   Start(TestSettings({TestPool("p", 2, {TestApp("a"), TestApp("b")})}));
   Boot(1);
