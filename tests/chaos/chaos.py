@@ -34,6 +34,7 @@ from reconcile import Report, reconcile
 
 KILL_AFTER = 0.5
 APPS = ["python", "python", "native", "native", "faulty"]  # as often as they are called
+FAULTY_QUEUE = 4  # so short that it is full now and then
 CALLS_PER_SECOND = 20.0  # of each client
 DISK = "8m"
 # Seconds.
@@ -68,7 +69,7 @@ def with_pools(arbiter: Arbiter, faulty: bool, workers: int = 2, max_requests: i
         arbiter.native_pool(workers=workers, threads=3),
     ]
     if faulty:
-        whole["pools"].append(arbiter.faulty_pool(workers=2))
+        whole["pools"].append(arbiter.faulty_pool(workers=2, queue_size=FAULTY_QUEUE))
     return whole
 
 
@@ -296,7 +297,13 @@ def restore(arbiter: Arbiter) -> list[str]:
 def calm_failures(fleet: Fleet, since: float) -> list[str]:
     """Calls that failed although nothing happened any more."""
     calls = [call for account in fleet.accounts() for call in account.calls.values() if call.sent > since]
-    failed = [call for call in calls if call.ends and call.ends[0].outcome not in ("ok", "left")]
+    failed = [
+        call
+        for call in calls
+        if call.ends
+        and call.ends[0].outcome not in ("ok", "left")
+        and (call.app, call.ends[0].outcome) != ("faulty", "queue_full")
+    ]
     if not calls:
         return ["no call was made after the faults"]
     return [f"after the faults: {call.who} {call.app} {call.action}: {call.ends[0].outcome}" for call in failed[:5]]
@@ -423,6 +430,7 @@ def main(words: Sequence[str]) -> int:
     if absent := missing(flags.build):
         print(f"chaos: not there: {absent}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was made is removed
     seed = flags.seed if flags.seed is not None else int.from_bytes(os.urandom(3), "big")
     folder = pathlib.Path(tempfile.mkdtemp(prefix="dirty-chaos-", dir="/tmp"))
     say(f"seed {seed}, everything is in {folder}")

@@ -90,7 +90,7 @@ def plot(
             axes.axvline(mark / 60, color="0.85", linewidth=0.5, zorder=0)
         axes.set_ylim(bottom=0)
         axes.set_title(title, loc="left", fontsize=9)
-        axes.legend(loc="upper right", fontsize=8)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
     rows[-1].set_xlabel("minutes; grey: warming up; lines: what was done to it")
     figure.tight_layout()
     figure.savefig(path, dpi=100)

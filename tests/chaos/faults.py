@@ -27,6 +27,8 @@ from load import Fleet
 
 # Seconds: how long conditions hold and processes stand still at most.
 HOLD = 2.5
+# What dirtyd may use of a processor while it can accept nobody: it has the calls of those that are connected.
+SPINS = 0.8
 
 
 class Book:
@@ -195,7 +197,13 @@ class Conditions(Injector):
                     connection.setblocking(False)
                     with contextlib.suppress(OSError):  # the listen queue is full, too
                         connection.connect(str(self._arbiter.socket))
-                self.book.note("no_descriptors", idle=len(idle), seconds=self.hold(1.0))
+                began, used = time.monotonic(), gauges.cpu_seconds(self._arbiter.pid)
+                self.hold(1.0)
+                seconds = time.monotonic() - began
+                share = (gauges.cpu_seconds(self._arbiter.pid) - used) / seconds
+                self.book.note("no_descriptors", idle=len(idle), seconds=round(seconds, 2), cpu=round(share, 2))
+                if share > SPINS and seconds > 1.0:
+                    self.book.problem(f"dirtyd used {share:.0%} of a processor while it had no descriptors: it spins")
         finally:
             for connection in idle:
                 connection.close()

@@ -35,6 +35,15 @@ def of(pid: int) -> Gauges:
     return Gauges(_kilobytes(status, "VmRSS"), _kilobytes(pss, "Pss"), descriptors, _number(status, "Threads"))
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used; 0: it is gone."""
+    try:
+        words = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def descriptors_of(pid: int) -> dict[str, int]:
     """How many descriptors a process has of each kind: `socket`, `pipe`, or the file's path."""
     kinds: collections.Counter[str] = collections.Counter()

@@ -15,8 +15,9 @@ import dataclasses
 import itertools
 import os
 import pathlib
+import sys
 import time
-from typing import Optional
+from typing import NamedTuple, Optional
 
 # Outcomes that clients decide by themselves: the arbiter may have counted the call otherwise, or not at all.
 LOCAL = frozenset({"outcome_unknown", "local_timeout", "local_cancelled", "left", "unreadable"})
@@ -55,8 +56,7 @@ class Writer:
         os.write(self._file, f"{line}\n".encode())
 
 
-@dataclasses.dataclass(frozen=True)
-class End:
+class End(NamedTuple):
     """An outcome of a call."""
 
     time: float
@@ -65,16 +65,15 @@ class End:
     call_id: str
 
 
-@dataclasses.dataclass
-class Call:
-    """A call as its client saw it."""
+class Call(NamedTuple):
+    """A call as its client saw it. A soak has millions of them."""
 
     who: str
     sent: float
     app: str
     action: str
     bound: float
-    ends: list[End] = dataclasses.field(default_factory=list)
+    ends: list[End]
 
 
 @dataclasses.dataclass
@@ -98,11 +97,13 @@ def read(path: pathlib.Path) -> Account:
             account.kind, account.pid = words[0], int(words[1])
         elif what == "S":
             number, sent, app, action, bound = words
-            account.calls[int(number)] = Call(f"{account.name}-{number}", float(sent), app, action, float(bound))
+            who, app, action = f"{account.name}-{number}", sys.intern(app), sys.intern(action)
+            account.calls[int(number)] = Call(who, float(sent), app, action, float(bound), [])
         elif what == "E":
             number, ended, outcome, verdict, call_id = words
             if int(number) in account.calls:
-                account.calls[int(number)].ends.append(End(float(ended), outcome, verdict, call_id))
+                end = End(float(ended), sys.intern(outcome), sys.intern(verdict), call_id)
+                account.calls[int(number)].ends.append(end)
             else:
                 account.strays += 1
         elif what == "F":

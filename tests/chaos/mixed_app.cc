@@ -21,7 +21,10 @@ namespace {
 
 using dirty::Context;
 using dirty::Json;
-using namespace dirty::chaos;
+using dirty::chaos::Checksum;
+using dirty::chaos::Part;
+using dirty::chaos::Reversed;
+using dirty::chaos::Transformed;
 
 class Mixed : public dirty::App {
  public:

@@ -15,6 +15,7 @@ import pathlib
 import random
 import re
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -297,6 +298,7 @@ def main(words: Sequence[str]) -> int:
     if absent := missing(flags.build):
         print(f"soak: not there: {absent}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was made is removed
     folder = pathlib.Path(tempfile.mkdtemp(prefix="dirty-soak-", dir="/tmp"))
     try:
         seconds = (flags.hours * 3600 + flags.minutes * 60) or 1200
