@@ -8,7 +8,6 @@
 #include <cerrno>
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "server/loop/check.h"
 
 namespace dirty {
@@ -112,7 +111,7 @@ void Watcher::Dispatch(Id id, uint32_t events) {
     case Next::kPause:
       // Not just without events: hang-ups are reported nevertheless.
       epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, entry.fd.get(), nullptr);
-      entry.paused_until = absl::Now() + kPause;
+      entry.paused_until = clock_.Now() + kPause;
       paused_.push_back(id);
       break;
     case Next::kClose:
@@ -131,7 +130,7 @@ void Watcher::Erase(Id id) {
 
 void Watcher::ResumePaused() {
   if (paused_.empty()) return;
-  absl::Time now = absl::Now();
+  absl::Time now = clock_.Now();
   std::vector<Id> still;
   for (Id id : paused_) {
     auto it = entries_.find(id);

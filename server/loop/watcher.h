@@ -14,6 +14,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/time/time.h"
 #include "server/loop/mutex.h"
+#include "server/loop/timers.h"
 #include "server/loop/unique_fd.h"
 
 namespace dirty {
@@ -59,6 +60,7 @@ class Watcher {
   void Erase(Id id);
   void ResumePaused();
 
+  const SteadyClock clock_;
   UniqueFd epoll_;
   UniqueFd wake_;  // an eventfd
   std::atomic<Id> next_id_{1};

@@ -16,7 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
-#include "absl/time/clock.h"
+#include "server/loop/timers.h"
 #include "server/loop/unique_fd.h"
 
 extern char** environ;
@@ -41,12 +41,13 @@ absl::StatusOr<Pipe> MakePipe() {
 
 // Both outputs to their ends. False: not in time, or too much.
 bool ReadAll(const UniqueFd& out_fd, const UniqueFd& err_fd, std::string& out, std::string& err) {
-  absl::Time end = absl::Now() + kPythonConfigTimeout;
+  const SteadyClock clock;
+  absl::Time end = clock.Now() + kPythonConfigTimeout;
   pollfd fds[2] = {{.fd = out_fd.get(), .events = POLLIN, .revents = 0},
                    {.fd = err_fd.get(), .events = POLLIN, .revents = 0}};
   std::string* texts[2] = {&out, &err};
   while (fds[0].fd >= 0 || fds[1].fd >= 0) {
-    absl::Duration left = end - absl::Now();
+    absl::Duration left = end - clock.Now();
     if (left <= absl::ZeroDuration() || out.size() + err.size() > kLargest) return false;
     if (poll(fds, 2, static_cast<int>(absl::ToInt64Milliseconds(left)) + 1) <= 0) continue;
     for (int i = 0; i < 2; ++i) {

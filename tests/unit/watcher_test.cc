@@ -4,11 +4,29 @@
 #include <gtest/gtest.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <deque>
 
 #include "tests/unit/launch_support.h"
+
+namespace {
+
+// What somebody has set the wall clock to: seconds beside the right time.
+std::atomic<int> wall_clock_ahead{0};
+
+}  // namespace
+
+// In the place of the C library's, for the whole program.
+extern "C" int clock_gettime(clockid_t clock, timespec* time) noexcept {
+  const int result = static_cast<int>(syscall(SYS_clock_gettime, clock, time));
+  if (clock == CLOCK_REALTIME) time->tv_sec += wall_clock_ahead;
+  return result;
+}
 
 namespace dirty {
 namespace {
@@ -88,6 +106,16 @@ TEST_F(WatcherTest, PausesAndGoesOn) {
   pair.Send();
   ASSERT_TRUE(WaitForCalls(3));
   EXPECT_GE(absl::Now() - start, absl::Milliseconds(190));  // two pauses of 100 ms: it does not spin
+}
+
+TEST_F(WatcherTest, APauseEndsThoughTheWallClockIsSetBack) {
+  Pair& pair = NewPair();
+  WatchCounting(pair, Watcher::Next::kPause, /*drain=*/false);
+  pair.Send();
+  ASSERT_TRUE(WaitForCalls(1));
+  wall_clock_ahead = -3600;
+  EXPECT_TRUE(WaitForCalls(3));
+  wall_clock_ahead = 0;
 }
 
 TEST_F(WatcherTest, DoesNotSpinOnAHangUpWhilePaused) {
