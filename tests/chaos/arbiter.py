@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, Optional
 
+import gauges
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 # How long one command of an operator may take: a reload waits for the apps' starts.
@@ -195,6 +197,13 @@ class Arbiter:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+    def clear(self) -> None:
+        """Ends it and all that came of it, also what outlives a worker whose arbiter was killed: its children."""
+        self.kill()
+        for pid in gauges.processes_of(self.folder):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager

@@ -403,11 +403,11 @@ def run(build: pathlib.Path, folder: pathlib.Path, seconds: float, seed: int) ->
     arbiter = Arbiter(build, folder, seed)
     messages.generate(ROOT / "proto", arbiter.messages)
     with contextlib.ExitStack() as stack:
-        stack.callback(arbiter.kill)
+        stack.callback(arbiter.clear)
         no_disk = stack.enter_context(small_disk(arbiter.log_folder, DISK))
         arbiter.group = stack.enter_context(pids_group())
         stack.callback(arbiter.keep_log)
-        stack.callback(arbiter.kill)
+        stack.callback(arbiter.clear)
         try:
             live_through_faults(arbiter, seed, seconds * 0.7, result, disk=not no_disk)
             come_back_from_death(arbiter, seed, seconds * 0.15, result)

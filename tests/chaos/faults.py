@@ -156,6 +156,7 @@ class Conditions(Injector):
         super().__init__(book, source, every)
         self._arbiter = arbiter
         self._disk = disk
+        book.skip("wall_clock", "the machine's clock is everybody's; WatcherTest sets back that of a process")
         if not disk:
             book.skip("disk_full", "no small file system can be mounted here (needs root)")
         if arbiter.group is None:

@@ -190,7 +190,7 @@ def run(build: pathlib.Path, folder: pathlib.Path, seconds: float, seed: int) ->
     book = Book(folder / "operations.jsonl")
     with contextlib.ExitStack() as stack:
         stack.callback(arbiter.keep_log)
-        stack.callback(arbiter.kill)
+        stack.callback(arbiter.clear)
         arbiter.write(config(arbiter))
         arbiter.start()
         arbiter.wait_until_ready(START)
