@@ -173,13 +173,10 @@ const std::string kForged[] = {
     "x\r2026-01-01T00:00:00.000Z ERROR forged=1",
     "\x1b[2J\x1b]0;forged\x07",
     std::string("nul\0forged", 10),
-    "\xc2\x9b"
-    "2Jforged",
+    std::string("\xc2\x9b") + "2Jforged",
     "\"} {\"level\":\"error\",\"message\":\"forged\"}",
-    "\x7f\x08\x08\x08"
-    "forged",
-    "\xe2\x80\xae"
-    "forged",
+    std::string("\x7f\x08\x08\x08") + "forged",
+    std::string("\xe2\x80\xae") + "forged",
     std::string(5000, 'f') + "\nforged",
 };
 
