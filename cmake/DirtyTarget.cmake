@@ -1,13 +1,12 @@
-# dirty::options: what every target of ours compiles with; dirty_pch(TARGET): gRPC's headers, compiled once.
+# dirty::options: what every target of ours compiles with; dirty_pch(TARGET): gRPC's headers, compiled once. Hardening is
+# for the whole build, for what protoc generates, too; tools/check_hardening looks at what came of it.
 
 set(DIRTY_SANITIZE "" CACHE STRING "Sanitizers, as -fsanitize takes them")
 
 add_library(dirty_options INTERFACE)
 add_library(dirty::options ALIAS dirty_options)
 target_compile_features(dirty_options INTERFACE cxx_std_20)
-target_compile_options(dirty_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Werror -fstack-protector-strong)
-target_compile_definitions(dirty_options INTERFACE $<$<CONFIG:RelWithDebInfo,Release>:_FORTIFY_SOURCE=2>)
-target_link_options(dirty_options INTERFACE -Wl,-z,relro,-z,now)
+target_compile_options(dirty_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Werror)
 # Our code alone, not the generated one. Threads count at once, and a count that is lost may be a line's only one.
 target_compile_options(dirty_options INTERFACE $<$<CONFIG:Coverage>:--coverage> $<$<CONFIG:Coverage>:-fprofile-update=atomic>)
 target_link_options(dirty_options INTERFACE $<$<CONFIG:Coverage>:--coverage>)
@@ -15,6 +14,11 @@ target_include_directories(dirty_options INTERFACE ${CMAKE_SOURCE_DIR})
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   target_compile_options(dirty_options INTERFACE -Wthread-safety)
 endif()
+# Position-independent programs are the compilers' default. No -fcf-protection: the linker drops it from a program of which
+# one object lacks it, as those of Debian's static gRPC do. The standard library's own checks cost time: not in a release.
+add_compile_options(-fstack-protector-strong $<$<CXX_COMPILER_ID:GNU>:-fstack-clash-protection>)
+add_compile_definitions($<$<CONFIG:RelWithDebInfo,Release>:_FORTIFY_SOURCE=2> $<$<CONFIG:Debug>:_GLIBCXX_ASSERTIONS>)
+add_link_options(-Wl,-z,relro,-z,now,-z,noexecstack)
 if(CMAKE_BUILD_TYPE STREQUAL "RelWithDebInfo")
   # Line tables are enough for a backtrace; full debug information doubles the build.
   string(REPLACE "-g" "-g1" CMAKE_CXX_FLAGS_RELWITHDEBINFO "${CMAKE_CXX_FLAGS_RELWITHDEBINFO}")
