@@ -43,7 +43,7 @@ std::string UnknownFlag(absl::string_view spelled, const std::string& name,
   for (const auto& [flag, action] : kActions) names.emplace_back(flag);
   for (const auto& [flag, key] : flags) names.push_back(flag);
   std::string nearest = Nearest(name, names);
-  return absl::StrCat("unknown flag ", spelled,
+  return absl::StrCat("unknown flag ", Escaped(spelled),
                       nearest.empty() ? "; see --help" : absl::StrCat("; did you mean --", nearest, "?"));
 }
 

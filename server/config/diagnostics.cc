@@ -4,9 +4,9 @@
 #include <tuple>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/config/values.h"
 
 namespace dirty {
 
@@ -33,7 +33,7 @@ void Diagnostics::AddAt(const Place& place, absl::string_view path, absl::string
   bool in_file = place.line != std::numeric_limits<int>::max();
   std::string line = place.text;
   if ((in_file || place.text.empty()) && !path.empty()) {
-    absl::StrAppend(&line, line.empty() ? "" : ": ", absl::Utf8SafeCEscape(path));
+    absl::StrAppend(&line, line.empty() ? "" : ": ", Escaped(path));
   }
   absl::StrAppend(&line, line.empty() ? "" : ": ", message);
   errors_.push_back({place, std::move(line)});

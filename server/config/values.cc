@@ -16,6 +16,7 @@
 #include "absl/strings/strip.h"
 #include "google/protobuf/duration.pb.h"
 #include "server/config/keys.h"
+#include "server/observe/utf8.h"
 
 namespace dirty {
 namespace {
@@ -27,6 +28,9 @@ using google::protobuf::Reflection;
 
 // Longer ones overflow clocks that count nanoseconds in 64 bits, and are mistakes.
 constexpr absl::Duration kLongest = absl::Hours(24 * 365 * 100);
+
+// Texts of Protocol Buffers are: one that is not would cost the whole message, at whoever reads it.
+constexpr absl::string_view kNotUtf8 = "is not UTF-8";
 
 struct Unit {
   const char* name;
@@ -137,6 +141,7 @@ std::string ResolvePath(PathRule rule, absl::string_view text, absl::string_view
 
 absl::Status SetString(Message& message, const FieldDescriptor& field, absl::string_view text,
                        absl::string_view folder) {
+  if (!IsUtf8(text)) return Wrong(text, kNotUtf8);
   if (absl::StrContains(text, absl::string_view("\0", 1))) return Wrong(text, "holds a zero byte");
   const Reflection& reflection = *message.GetReflection();
   PathRule rule = RuleOf(field);
@@ -158,14 +163,16 @@ absl::Status SetString(Message& message, const FieldDescriptor& field, absl::str
 
 }  // namespace
 
+std::string Escaped(absl::string_view text) { return IsUtf8(text) ? absl::Utf8SafeCEscape(text) : absl::CEscape(text); }
+
 std::string Quoted(absl::string_view text) {
   constexpr size_t kLongestQuote = 100;
   if (text.size() > kLongestQuote) {
     size_t end = kLongestQuote;
     while (end > 0 && (text[end] & 0xC0) == 0x80) --end;  // not inside a character
-    return absl::StrCat("\"", absl::Utf8SafeCEscape(text.substr(0, end)), "...\"");
+    return absl::StrCat("\"", Escaped(text.substr(0, end)), "...\"");
   }
-  return absl::StrCat("\"", absl::Utf8SafeCEscape(text), "\"");
+  return absl::StrCat("\"", Escaped(text), "\"");
 }
 
 absl::StatusOr<absl::Duration> ParseDuration(absl::string_view text) {
@@ -373,6 +380,7 @@ absl::Status SetScalar(Message& message, const FieldDescriptor& field, absl::str
 
 absl::Status SetMapEntry(Message& message, const FieldDescriptor& field, const std::string& key,
                          absl::string_view text) {
+  if (!IsUtf8(key)) return Wrong(key, kNotUtf8);
   const Reflection& reflection = *message.GetReflection();
   const FieldDescriptor& key_field = *field.message_type()->map_key();
   Message* entry = nullptr;

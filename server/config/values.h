@@ -18,7 +18,10 @@
 
 namespace dirty {
 
-// `text` in double quotes, with control characters escaped, cut after 100 bytes.
+// `text` as a message may hold it: valid UTF-8 in one line. Control characters, or of what is no UTF-8 all but ASCII,
+// are escaped.
+std::string Escaped(absl::string_view text);
+// The same in double quotes, cut after 100 bytes.
 std::string Quoted(absl::string_view text);
 
 // Seconds ("30", "0.5") or with units ("100ms", "1h30m"); 0 to 100 years.

@@ -4,7 +4,6 @@
 #include <sstream>
 #include <vector>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/config/config.h"
@@ -297,7 +296,7 @@ bool ReadYaml(const std::string& text, const YamlSource& source, v1::Config& con
     Reader(source, diagnostics).ReadMapping(root, "", config);
     return true;
   } catch (const YAML::Exception& error) {
-    diagnostics.AddAt(PlaceIn(source, error.mark), "", absl::StrCat("not YAML: ", absl::Utf8SafeCEscape(error.msg)));
+    diagnostics.AddAt(PlaceIn(source, error.mark), "", absl::StrCat("not YAML: ", Escaped(error.msg)));
     return false;
   }
 }

@@ -17,6 +17,7 @@
 #include "absl/time/clock.h"
 #include "server/loop/mutex.h"
 #include "server/loop/unique_fd.h"
+#include "server/observe/utf8.h"
 
 namespace dirty {
 namespace {
@@ -53,26 +54,6 @@ absl::string_view TextLevelName(LogLevel level) {
   return "";
 }
 
-// Length of the UTF-8 sequence at the start of `text`, 0 if it is not valid (RFC 3629).
-size_t SequenceLength(absl::string_view text) {
-  auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  auto continues = [&](size_t i, unsigned low, unsigned high) {
-    return i < text.size() && byte(i) >= low && byte(i) <= high;
-  };
-  unsigned char lead = byte(0);
-  if (lead < 0x80) return 1;
-  if (lead >= 0xc2 && lead <= 0xdf) return continues(1, 0x80, 0xbf) ? 2 : 0;
-  if (lead >= 0xe0 && lead <= 0xef) {
-    bool second = continues(1, lead == 0xe0 ? 0xa0 : 0x80, lead == 0xed ? 0x9f : 0xbf);
-    return second && continues(2, 0x80, 0xbf) ? 3 : 0;
-  }
-  if (lead >= 0xf0 && lead <= 0xf4) {
-    bool second = continues(1, lead == 0xf0 ? 0x90 : 0x80, lead == 0xf4 ? 0x8f : 0xbf);
-    return second && continues(2, 0x80, 0xbf) && continues(3, 0x80, 0xbf) ? 4 : 0;
-  }
-  return 0;
-}
-
 // Control characters of ASCII and of Latin-1 (U+0080 to U+009F, which terminals obey too).
 bool IsControl(absl::string_view sequence) {
   unsigned char first = static_cast<unsigned char>(sequence[0]);
@@ -88,7 +69,7 @@ void AppendHex(std::string* out, absl::string_view bytes) {
 
 void AppendPrintable(std::string* out, absl::string_view text) {
   while (!text.empty()) {
-    size_t length = SequenceLength(text);
+    size_t length = Utf8Length(text);
     absl::string_view sequence = text.substr(0, std::max<size_t>(length, 1));
     text.remove_prefix(sequence.size());
     if (length != 0 && !IsControl(sequence)) {
@@ -107,7 +88,7 @@ void AppendPrintable(std::string* out, absl::string_view text) {
 void AppendJsonString(std::string* out, absl::string_view text) {
   out->push_back('"');
   while (!text.empty()) {
-    size_t length = SequenceLength(text);
+    size_t length = Utf8Length(text);
     absl::string_view sequence = text.substr(0, std::max<size_t>(length, 1));
     text.remove_prefix(sequence.size());
     if (length == 0) {

@@ -234,6 +234,16 @@ TEST(File, ExpandsVariables) {
   EXPECT_EQ(settings.pools[0].env.at("A"), "${X} my.app");
 }
 
+TEST(File, IsUtf8) {
+  EXPECT_THAT(File("apps: [m:A\xe0p]\n").Errors(), ElementsAre(R"(f:1:8: apps[0]: "m:A\340p" is not UTF-8)"));
+  EXPECT_THAT(File("apps: [m:C]\nenv: {\"\xff\": x}\n").Errors(),
+              ElementsAre(R"(f:2:7: env.\377: "\377" is not UTF-8)"));
+  TestWorld world = File("apps: [m:C]\nenv: {A: \"${BYTES}\"}\n");
+  world.variables["BYTES"] = "\xc0";
+  EXPECT_THAT(world.Errors(), ElementsAre(R"(f:2:7: env.A: "\300" is not UTF-8)"));
+  EXPECT_THAT(Args({"m:\xed\xa0\x80"}).Errors(), ElementsAre(HasSubstr("is not UTF-8")));
+}
+
 TEST(File, IsWhereRelativePathsStart) {
   Settings settings = File(
                           "runtime_dir: run\n"
