@@ -52,6 +52,8 @@ TEST(Arguments, FaultsSayWhatAndWhere) {
   EXPECT_EQ(Fault("nope", ""), "args is not JSON: invalid literal at byte 1");
   EXPECT_EQ(Fault("  ", ""), "args is not JSON: only white space at byte 2");
   EXPECT_EQ(Fault("[1] 2", ""), "args is not JSON: unexpected number literal at byte 5");
+  EXPECT_EQ(Fault(std::string("[1]\0]]", 6), ""), "args is not JSON: a zero byte at byte 4");
+  EXPECT_EQ(Fault(std::string("[\"a\0\"]", 6), ""), "args is not JSON: a zero byte at byte 4");
   EXPECT_EQ(Fault("[\"\xff\"]", ""), "args is not JSON: invalid string: ill-formed UTF-8 byte at byte 3");
   EXPECT_EQ(Fault("", "{\"a\": }"), "kwargs is not JSON: unexpected '}' at byte 7");
   EXPECT_EQ(Fault("{}", ""), "args must be a JSON array, got object");

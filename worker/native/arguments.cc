@@ -22,6 +22,10 @@ std::string SyntaxError(const Json::parse_error& error) {
 }
 
 absl::StatusOr<Json> Parse(absl::string_view field, const std::string& text) {
+  // The parser takes it for the end, whatever follows.
+  if (size_t zero = text.find('\0'); zero != std::string::npos) {
+    return absl::InvalidArgumentError(NotJson(field, "a zero byte", zero + 1));
+  }
   try {
     return Json::parse(text);
   } catch (const Json::parse_error& error) {
