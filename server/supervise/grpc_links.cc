@@ -16,11 +16,11 @@
 #include "absl/strings/str_cat.h"
 #include "dirty/v1/worker.grpc.pb.h"
 #include "server/loop/unique_fd.h"
+#include "server/supervise/worker_frames.h"
 
 namespace dirty {
 namespace {
 
-constexpr uint32_t kProtocolVersion = 1;
 // Megabyte payloads in few frames and few reads; measured in docs/architecture.md. A link is one connection a worker,
 // so that buffers of this size are affordable here.
 constexpr int kFrameSize = 4 << 20;
@@ -73,7 +73,8 @@ absl::StatusOr<UniqueFd> Connect(const std::string& path) {
 
 class GrpcLinks::Link final : public WorkerPort {
  public:
-  Link(GrpcLinks& owner, WorkerId worker) : owner_(owner), worker_(worker) {}
+  Link(GrpcLinks& owner, WorkerId worker)
+      : owner_(owner), worker_(worker), frames_(worker, *owner.events_, *owner.dispatcher_) {}
 
   void Open(const WorkerSpec& spec) {
     absl::StatusOr<UniqueFd> fd = Connect(owner_.options_.socket_path(worker_));
@@ -93,7 +94,7 @@ class GrpcLinks::Link final : public WorkerPort {
 
     auto frame = std::make_unique<v1::ArbiterFrame>();
     v1::WorkerConfig* hello = frame->mutable_hello();
-    hello->set_protocol_version(kProtocolVersion);
+    hello->set_protocol_version(kLinkProtocolVersion);
     hello->set_worker_id(spec.id);
     hello->set_index(spec.index);
     hello->set_pool(spec.pool->name);
@@ -238,51 +239,10 @@ class GrpcLinks::Link final : public WorkerPort {
   }
 
   void Handle() {
-    WorkerLinks::Events& events = *owner_.events_;
-    if (!greeted_) {
-      if (!frame_.has_hello() || frame_.hello().protocol_version() != kProtocolVersion) {
-        context_.TryCancel();
-        Break(frame_.has_hello() ? absl::StrCat("the worker speaks protocol version ",
-                                                frame_.hello().protocol_version(), ", this dirtyd ", kProtocolVersion)
-                                 : "the worker's first frame was no hello");
-        return;
-      }
-      greeted_ = true;
-      return;
-    }
-    switch (frame_.frame_case()) {
-      case v1::WorkerFrame::kDone:
-        owner_.dispatcher_->OnCallDone(worker_, *frame_.mutable_done());
-        break;
-      case v1::WorkerFrame::kChunk:
-        owner_.dispatcher_->OnCallChunk(worker_, *frame_.mutable_chunk());
-        break;
-      case v1::WorkerFrame::kPong:
-        events.OnPong(worker_, frame_.pong().sequence());
-        break;
-      case v1::WorkerFrame::kAppStarting:
-        events.OnAppStarting(worker_, frame_.app_starting().app());
-        break;
-      case v1::WorkerFrame::kAppReady: {
-        const auto& time = frame_.app_ready().init_time();
-        events.OnAppReady(worker_, frame_.app_ready().app(),
-                          absl::Seconds(time.seconds()) + absl::Nanoseconds(time.nanos()),
-                          frame_.app_ready().workers());
-        break;
-      }
-      case v1::WorkerFrame::kAppFailed:
-        events.OnAppFailed(worker_, frame_.app_failed().app(), frame_.app_failed().error());
-        break;
-      case v1::WorkerFrame::kAppSkipped:
-        events.OnAppSkipped(worker_, frame_.app_skipped().app(), frame_.app_skipped().workers());
-        break;
-      case v1::WorkerFrame::kReady:
-        events.OnWorkerReady(worker_);
-        break;
-      case v1::WorkerFrame::kHello:
-      case v1::WorkerFrame::FRAME_NOT_SET:  // newer than we are
-        break;
-    }
+    absl::Status status = frames_.Handle(frame_);
+    if (status.ok()) return;
+    context_.TryCancel();
+    Break(std::string(status.message()));
   }
 
   GrpcLinks& owner_;
@@ -292,11 +252,11 @@ class GrpcLinks::Link final : public WorkerPort {
   std::unique_ptr<grpc::ClientAsyncReaderWriter<v1::ArbiterFrame, v1::WorkerFrame>> stream_;
   std::deque<std::unique_ptr<v1::ArbiterFrame>> outbox_;
   v1::WorkerFrame frame_;
+  WorkerFrames frames_;
   grpc::Status status_;
   int pending_ = 0;  // tags under way
   bool starting_ = false;
   bool writing_ = false;
-  bool greeted_ = false;
   bool broken_ = false;
   bool closed_ = false;
   bool ended_ = false;  // no frame will come
