@@ -6,12 +6,15 @@
 namespace dirty {
 
 absl::Status WorkerFrames::Handle(v1::WorkerFrame& frame) {
+  if (violated_) return absl::OkStatus();
   if (!greeted_) {
+    violated_ = true;
     if (!frame.has_hello()) return absl::FailedPreconditionError("the worker's first frame was no hello");
     if (uint32_t version = frame.hello().protocol_version(); version != kLinkProtocolVersion) {
       return absl::FailedPreconditionError(
           absl::StrCat("the worker speaks protocol version ", version, ", this dirtyd ", kLinkProtocolVersion));
     }
+    violated_ = false;
     greeted_ = true;
     return absl::OkStatus();
   }

@@ -27,6 +27,7 @@ class WorkerFrames {
   WorkerLinks::Events& events_;
   Dispatcher& dispatcher_;
   bool greeted_ = false;
+  bool violated_ = false;
 };
 
 }  // namespace dirty
