@@ -184,6 +184,8 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
   void End(Worker& worker, absl::string_view reason, std::string detail, absl::Duration grace);
   // Of one that was told to go.
   void KillAfter(Worker& worker, absl::Duration time, const char* why);
+  // Who boots and tells of an app that it was given to load; null: what it says means nothing.
+  Worker* FindBooting(WorkerId id, absl::string_view app);
   void EndInit(Worker& worker);  // of the app that it told of
   void FinishBoot(Worker& worker);
   void EnterReady(Worker& worker);

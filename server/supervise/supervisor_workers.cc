@@ -42,15 +42,23 @@ void Supervisor::OnListening(WorkerId id) {
   events_.OnSupervisorChanged();
 }
 
-void Supervisor::OnAppStarting(WorkerId id, absl::string_view app) {
+Supervisor::Worker* Supervisor::FindBooting(WorkerId id, absl::string_view app) {
   Worker* worker = Find(id);
-  if (worker == nullptr || worker->phase != Phase::kInitialising) return;
+  if (worker == nullptr || worker->phase != Phase::kInitialising || worker->booted) return nullptr;
+  const std::vector<AppSettings>& given = worker->spec.apps;
+  bool has = std::any_of(given.begin(), given.end(), [&](const AppSettings& its) { return its.name == app; });
+  return has ? worker : nullptr;
+}
+
+void Supervisor::OnAppStarting(WorkerId id, absl::string_view app) {
+  Worker* worker = FindBooting(id, app);
+  if (worker == nullptr) return;
   const AppSettings* settings = FindSettings(*worker->pool, app);
   worker->initialising = std::string(app);
   worker->phase_since = timers_.Now();
   log_.Info(absl::StrCat(Name(*worker), ": initialising ", app));
   ArmNotice(id);
-  ArmBootTimer(*worker, settings == nullptr ? absl::InfiniteDuration() : settings->limits.boot_timeout,
+  ArmBootTimer(*worker, settings == nullptr ? BootLimit(*worker) : settings->limits.boot_timeout,
                absl::StrCat("to initialise ", app));
 }
 
@@ -61,8 +69,8 @@ void Supervisor::EndInit(Worker& worker) {
 }
 
 void Supervisor::OnAppReady(WorkerId id, absl::string_view app, absl::Duration init_time, uint32_t workers) {
-  Worker* worker = Find(id);
-  if (worker == nullptr || worker->phase != Phase::kInitialising || worker->initialising != app) return;
+  Worker* worker = FindBooting(id, app);
+  if (worker == nullptr || worker->initialising != app) return;
   EndInit(*worker);
   worker->ready_apps.insert(std::string(app));
   worker->app_workers[std::string(app)] = workers;
@@ -70,10 +78,9 @@ void Supervisor::OnAppReady(WorkerId id, absl::string_view app, absl::Duration i
 }
 
 void Supervisor::OnAppSkipped(WorkerId id, absl::string_view app, uint32_t workers) {
-  Worker* worker = Find(id);
+  Worker* worker = FindBooting(id, app);
   // One that says so without being asked has failed silently.
-  if (worker == nullptr || worker->phase != Phase::kInitialising || workers == 0 || workers > worker->spec.index)
-    return;
+  if (worker == nullptr || workers == 0 || workers > worker->spec.index) return;
   EndInit(*worker);
   auto skipped = [&](const AppSettings& its) { return its.name == app && !its.workers.has_value(); };
   if (std::erase_if(worker->spec.apps, skipped) == 0) return;
@@ -85,8 +92,8 @@ void Supervisor::OnAppSkipped(WorkerId id, absl::string_view app, uint32_t worke
 }
 
 void Supervisor::OnAppFailed(WorkerId id, absl::string_view app, const v1::Error& error) {
-  Worker* worker = Find(id);
-  if (worker == nullptr || worker->phase != Phase::kInitialising) return;
+  Worker* worker = FindBooting(id, app);
+  if (worker == nullptr) return;
   EndInit(*worker);
   worker->failed_apps.insert(std::string(app));
   std::string what =

@@ -11,6 +11,7 @@
 namespace dirty {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 class WorkerFramesTest : public SupervisorTest {
@@ -39,6 +40,9 @@ class WorkerFramesTest : public SupervisorTest {
   void Ready(const std::string& app) {
     EXPECT_TRUE(Send([&](v1::WorkerFrame& frame) { frame.mutable_app_ready()->set_app(app); }).ok());
   }
+  void Failed(const std::string& app) {
+    EXPECT_TRUE(Send([&](v1::WorkerFrame& frame) { frame.mutable_app_failed()->set_app(app); }).ok());
+  }
   void Ready() {
     EXPECT_TRUE(Send([](v1::WorkerFrame& frame) { frame.mutable_ready(); }).ok());
   }
@@ -66,6 +70,54 @@ TEST_F(WorkerFramesTest, CountForNothingAfterAViolation) {
   FakeCaller caller;
   Submit(caller);
   EXPECT_TRUE(workers_.alive[1].port.started.empty()) << "a call was given to a worker that cannot be reached";
+}
+
+TEST_F(WorkerFramesTest, OfAnAppThatItWasNotGivenDoNotReplaceItForEver) {
+  Start(QuietSettings({TestPool("p", 1, {TestApp("a")})}));
+  supervisor_.OnListening(1);
+  EXPECT_TRUE(Hello().ok());
+  for (const char* app : {"x", "a"}) {
+    Starting(app);
+    Ready(app);
+  }
+  Ready();
+  EXPECT_THAT(Alive(), ElementsAre(1));
+  EXPECT_EQ(supervisor_.ReadyWorkers(), 1u);
+}
+
+TEST_F(WorkerFramesTest, OfAnAppThatItWasNotGivenDoNotStopTheBootTimer) {
+  Start(QuietSettings({TestPool("p", 1, {TestApp("a")})}));
+  supervisor_.OnListening(1);
+  EXPECT_TRUE(Hello().ok());
+  Starting("x");
+  time_.Advance(TestLimits().boot_timeout + absl::Seconds(1));
+  EXPECT_TRUE(workers_.alive[1].killed);
+}
+
+TEST_F(WorkerFramesTest, OfAnotherPoolsAppDoNotFailIt) {
+  Start(QuietSettings({TestPool("p", 1, {TestApp("a")}), TestPool("q", 1, {TestApp("b")})}));
+  supervisor_.OnListening(1);
+  EXPECT_TRUE(Hello().ok());
+  Failed("b");
+  EXPECT_EQ(AppStatusOf("b").state(), v1::AppStatus::STARTING);
+}
+
+TEST_F(WorkerFramesTest, OfABootThatIsOverCountForNothing) {
+  Settings settings = QuietSettings({TestPool("p", 1, {TestApp("a")})});
+  settings.hooks.dirty_worker_init.exec = {"/bin/true"};
+  Start(settings);
+  supervisor_.OnListening(1);
+  EXPECT_TRUE(Hello().ok());
+  Starting("a");
+  Ready("a");
+  Ready();
+  ASSERT_EQ(hooks_.runs.size(), 1u);
+  Starting("a");  // while the hook runs
+  hooks_.runs[0].done(absl::OkStatus());
+  time_.Settle();
+  EXPECT_EQ(supervisor_.ReadyWorkers(), 1u);
+  time_.Advance(TestLimits().boot_timeout + absl::Seconds(1));
+  EXPECT_FALSE(workers_.alive[1].killed) << "a worker that is ready was killed because it took long to get ready";
 }
 
 }  // namespace
