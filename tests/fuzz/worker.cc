@@ -29,7 +29,8 @@ namespace {
 using fuzz::Choices;
 
 constexpr uint32_t kMostCallers = 40;
-constexpr absl::Duration kRest = absl::Minutes(5);
+// Longer than it takes to find a silent worker dead, and to try an app again.
+constexpr absl::Duration kRest = absl::Minutes(3);
 
 constexpr const char* kApps[] = {"a", "a", "b", "few", "c", "nobody", ""};
 constexpr const char* kNames[] = {"a", "b", "few", "c", "nobody", "", "a b", "\xc3\xa9"};
@@ -52,6 +53,7 @@ Settings MakeSettings() {
   Settings settings = TestSettings({TestPool("p", 2, {app("a"), app("b"), few}), TestPool("q", 1, {idle})});
   settings.pools[0].threads = 2;
   settings.max_message_size = 512;
+  settings.heartbeat_interval = absl::Seconds(15);
   settings.restart.max_backoff = absl::Seconds(5);
   return settings;
 }
