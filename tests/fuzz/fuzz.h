@@ -43,7 +43,7 @@ class Choices {
   // Its length in one byte, then the bytes.
   std::string Bytes() {
     const size_t size = Byte();
-    const std::string bytes(rest_.substr(0, size));
+    std::string bytes(rest_.substr(0, size));
     rest_.remove_prefix(bytes.size());
     return bytes;
   }

@@ -77,6 +77,7 @@ bool Converse(const std::string& socket, const std::string& bytes) {
   UniqueFd fd = Connect(socket);
   if (!fd.ok()) return false;
   fcntl(fd.get(), F_SETFL, O_NONBLOCK);
+  if (bytes.empty()) shutdown(fd.get(), SHUT_WR);
   const absl::Time end = absl::Now() + kBound;
   for (size_t sent = 0; absl::Now() < end;) {
     pollfd event = {.fd = fd.get(), .events = POLLIN, .revents = 0};
