@@ -62,11 +62,11 @@ class Loader {
     std::string path = AbsolutePath(name, context_.working_directory);
     auto text = context_.read_file(path);
     if (!text.ok()) {
-      diagnostics_.AddAt({}, "", absl::StrCat("cannot read ", name, ": ", text.status().message()));
+      diagnostics_.AddAt({}, "", absl::StrCat("cannot read ", Escaped(name), ": ", text.status().message()));
       return false;
     }
     folder_ = path.substr(0, std::max<size_t>(1, path.rfind('/')));
-    return ReadYaml(*text, {name, folder_, context_.variables}, config_, diagnostics_);
+    return ReadYaml(*text, {Escaped(name), folder_, context_.variables}, config_, diagnostics_);
   }
 
   void ApplyFlags() {
