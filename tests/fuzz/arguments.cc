@@ -156,7 +156,9 @@ bool HasBadReference(const Json& value, int attachments) {
   if (!value.is_structured()) return false;
   if (value.is_object() && value.size() == 1 && value.contains("$attachment")) {
     const Json& number = value.front();
-    return !number.is_number_unsigned() || number.get<uint64_t>() >= static_cast<uint64_t>(attachments);
+    // -0 is one, too.
+    return !number.is_number_integer() || (!number.is_number_unsigned() && number.get<int64_t>() < 0) ||
+           number.get<uint64_t>() >= static_cast<uint64_t>(attachments);
   }
   return std::any_of(value.begin(), value.end(),
                      [&](const Json& member) { return HasBadReference(member, attachments); });
