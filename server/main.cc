@@ -88,7 +88,9 @@ std::string Prefix() {
 
 absl::StatusOr<std::optional<gid_t>> FindGroup(const std::string& name) {
   if (name.empty()) return std::optional<gid_t>();
-  if (gid_t number; absl::SimpleAtoi(name, &number)) return std::optional<gid_t>(number);
+  // The largest one means that nothing is to change.
+  constexpr auto kNone = static_cast<gid_t>(-1);
+  if (gid_t number; absl::SimpleAtoi(name, &number) && number != kNone) return std::optional<gid_t>(number);
   group* found = getgrnam(name.c_str());
   if (found == nullptr) return absl::NotFoundError(absl::StrCat("socket_group: there is no group \"", name, "\""));
   return std::optional<gid_t>(found->gr_gid);
@@ -429,6 +431,9 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
 
   // Down again. Connections are cut first where a client does not take its answer: gRPC would wait for it.
   log.Info("stopped: no worker is left");
+  // What these threads post is an answer: it is run below, while it can be sent.
+  reader.Join();
+  admin_service.Stop();
   listener.StopAccepting();
   health.Shutdown();
   reflection.Shutdown();
@@ -461,8 +466,6 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
     metrics_server->Stop();
   }
   watcher.Stop();
-  reader.Join();
-  admin_service.Join();
   loop.Drain();
   runtime_dir->reset();
   return exit_code;

@@ -149,7 +149,9 @@ absl::Status SetString(Message& message, const FieldDescriptor& field, absl::str
     if (rule != PathRule::kNone && rule != PathRule::kApp && text.empty()) {
       reflection.ClearField(&message, &field);
     } else {
-      reflection.SetString(&message, &field, ResolvePath(rule, text, folder));
+      std::string resolved = ResolvePath(rule, text, folder);
+      if (!IsUtf8(resolved)) return Wrong(resolved, kNotUtf8);  // the folder is not
+      reflection.SetString(&message, &field, std::move(resolved));
     }
     return absl::OkStatus();
   }
@@ -157,7 +159,9 @@ absl::Status SetString(Message& message, const FieldDescriptor& field, absl::str
   // Of a command only the program: its arguments are its own business.
   bool program = rule == PathRule::kProgram;
   if (program && reflection.FieldSize(message, &field) > 0) rule = PathRule::kNone;
-  reflection.AddString(&message, &field, ResolvePath(rule, text, folder));
+  std::string resolved = ResolvePath(rule, text, folder);
+  if (!IsUtf8(resolved)) return Wrong(resolved, kNotUtf8);
+  reflection.AddString(&message, &field, std::move(resolved));
   return absl::OkStatus();
 }
 

@@ -295,6 +295,11 @@ bool Dispatcher::IsWorthStarting(Call* call) {
   const absl::Time now = timers_.Now();
   const absl::Duration waited = now - call->queued_at, left = call->caller_deadline - now;
   App* app = call->app;
+  if (now >= call->queue_deadline) {  // its timer is due, and this came first
+    timers_.Cancel(call->timer);
+    OnQueueDeadline(call);
+    return false;
+  }
   if (app->shedder.WorthStarting(now, waited, left)) return true;
   Outcome outcome;
   outcome.error = errors::QueueTimeout(
@@ -418,7 +423,8 @@ void Dispatcher::OnCallDone(WorkerId worker_id, v1::CallDone& done) {
   App* app = call->app;
   absl::Duration ran = timers_.Now() - call->started_at;
   app->service_time += (ran - app->service_time) / 8;
-  if (!call->asked_to_stop) app->shedder.OnServed(ran);
+  const bool refused = done.has_error() && done.error().reason() != v1::REASON_APP_ERROR;
+  if (!call->asked_to_stop && !refused) app->shedder.OnServed(ran);
   // Somebody else than us told the worker to end. Of the arbiter, SHUTTING_DOWN would not be true.
   const bool ends = done.error().reason() == v1::REASON_SHUTTING_DOWN;
   if (call->listener != nullptr) {
@@ -446,7 +452,10 @@ void Dispatcher::OnCallDone(WorkerId worker_id, v1::CallDone& done) {
     }
     Answer(call, std::move(outcome));
   }
-  if (ends) CutOffWorker(worker_id);  // or it would refuse whatever comes, one call after the other
+  if (ends) {  // or it would refuse whatever comes, one call after the other
+    CutOffWorker(worker_id);
+    events_.OnWorkerEnds(worker_id);
+  }
   FreeSlot(call);
 }
 

@@ -1,7 +1,5 @@
 #include "server/dispatch/load_shedder.h"
 
-#include <algorithm>
-
 namespace dirty {
 namespace {
 
@@ -11,12 +9,11 @@ constexpr absl::Duration kMemory = absl::Seconds(10);
 
 }  // namespace
 
-// The estimate that TCP uses for its retransmission time (RFC 6298): a mean, and four mean deviations above it.
+// Moving averages as TCP has them for its retransmission time (RFC 6298).
 void LoadShedder::OnServed(absl::Duration ran) {
   if (!known_) {
     known_ = true;
     mean_ = ran;
-    deviation_ = ran / 2;
     return;
   }
   const absl::Duration difference = ran - mean_;
@@ -25,11 +22,16 @@ void LoadShedder::OnServed(absl::Duration ran) {
 }
 
 void LoadShedder::OnOutOfTime(absl::Time now, absl::Duration waited, absl::Duration ran) {
+  // It was thought worth starting and would have needed more: a quarter, say. Else a wrong estimate that lets nothing
+  // succeed would never be corrected.
+  if (known_ && now < shed_until_) OnServed(ran * 5 / 4);
   if (waited > ran) shed_until_ = now + kMemory;
 }
 
 bool LoadShedder::WorthStarting(absl::Time now, absl::Duration waited, absl::Duration left) {
-  if (now >= shed_until_ || !known_ || left >= std::min(waited, need())) return true;
+  if (now >= shed_until_ || !known_) return true;
+  const absl::Duration time = waited + left;
+  if (left >= (need() <= time ? need() : time * 3 / 4)) return true;
   shed_until_ = now + kMemory;
   return false;
 }

@@ -3,9 +3,9 @@
 // Where more comes in than can run, calls wait until their callers' time is almost over. Started then, they hold a slot
 // until their deadline and fail all the same; soon every slot is busy with calls that cannot succeed, and none does. So
 // once a call that waited longer than it ran has run out of its caller's time, calls whose turn comes are looked at:
-// one that has less time left than calls lately need, and has spent more than that already, is not started, and the
-// slot takes the next. Whatever waited less than it has left is always started: what calls need is only an estimate,
-// and it must not keep away the calls that would correct it.
+// one that has less time left than nearly all calls lately needed is not started, and the slot takes the next. Where
+// even the whole of a caller's time is less than that, three quarters of it have to be left: some calls are short.
+// Calls that have hardly waited are always started, and correct the estimate.
 //
 // Pure. Loop-confined, owned by the dispatcher.
 #pragma once
@@ -25,7 +25,7 @@ class LoadShedder {
   bool WorthStarting(absl::Time now, absl::Duration waited, absl::Duration left);
 
   // What nearly all calls have needed lately.
-  absl::Duration need() const { return mean_ + 4 * deviation_; }
+  absl::Duration need() const { return mean_ + 3 * deviation_; }
 
  private:
   bool known_ = false;

@@ -5,12 +5,19 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "server/dispatch/errors.h"
+#include "server/loop/start_thread.h"
 #include "server/rpc/listener.h"
 #include "server/rpc/status.h"
 #include "server/rpc/unary.h"
 #include "server/rpc/watch.h"
 
 namespace dirty {
+namespace {
+
+absl::Status Ending() { return absl::UnavailableError("dirtyd is shutting down"); }
+
+}  // namespace
+
 // An RPC of which the answer is there at once, or comes later: `handle(request, done)`, with an absl::StatusOr.
 template <typename Base, typename Request, typename Response, typename Handle>
 void AdminService::Serve(Loop& loop, const char* name,
@@ -50,6 +57,7 @@ void AdminService::Start(Loop& loop) {
   Serve(loop, "SetLogLevel", &Service::RequestSetLogLevel,
         [this](const v1::SetLogLevelRequest& request, auto done) { done(arbiter_.SetLogLevel(request)); });
   Serve(loop, "Metrics", &Service::RequestMetrics, [this, &loop](const v1::MetricsRequest&, auto done) {
+    if (stopped_) return done(Ending());
     waiting_.push_back(std::move(done));
     if (!rendering_) Render(loop);
   });
@@ -59,15 +67,29 @@ void AdminService::Start(Loop& loop) {
 void AdminService::Render(Loop& loop) {
   Join();
   rendering_ = true;
-  renderer_ = std::thread([this, &loop, snapshot = metrics_(), waiting = std::exchange(waiting_, {})]() mutable {
+  rendered_ = std::exchange(waiting_, {});
+  absl::StatusOr<std::thread> thread = StartThread([this, &loop, snapshot = metrics_()] {
     v1::MetricsResponse response;
     response.set_text(RenderMetrics(snapshot, ReadProcessMetrics()));
-    loop.Post([this, &loop, response = std::move(response), waiting = std::move(waiting)] {
-      rendering_ = false;
-      for (const MetricsDone& done : waiting) done(response);
-      if (!waiting_.empty()) Render(loop);
-    });
+    loop.Post([this, &loop, response = std::move(response)] { OnRendered(loop, response); });
   });
+  if (thread.ok()) {
+    renderer_ = *std::move(thread);
+  } else {
+    OnRendered(loop, thread.status());
+  }
+}
+
+void AdminService::OnRendered(Loop& loop, const absl::StatusOr<v1::MetricsResponse>& response) {
+  rendering_ = false;
+  for (const MetricsDone& done : std::exchange(rendered_, {})) done(response);
+  if (!waiting_.empty() && !stopped_) return Render(loop);
+  for (const MetricsDone& done : std::exchange(waiting_, {})) done(Ending());
+}
+
+void AdminService::Stop() {
+  stopped_ = true;
+  Join();
 }
 
 void AdminService::Join() {

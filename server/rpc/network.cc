@@ -29,7 +29,6 @@ constexpr int kKeepaliveProbes = 3;
 constexpr int kUnansweredMilliseconds = 60'000;
 // For the TLS handshake and the first frame of HTTP/2.
 constexpr int kHandshakeMilliseconds = 20'000;
-constexpr int kLeastPingMilliseconds = 5'000;
 // On one connection, calls beyond that wait in the client.
 constexpr int kMostStreams = 10000;
 
@@ -149,9 +148,6 @@ std::shared_ptr<grpc::ServerCredentials> NetworkAccess::MakeCredentials() {
 
 void NetworkAccess::Configure(grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMilliseconds);
-  // Clients may ask whether the connection stands, also while they call nothing: firewalls forget idle ones.
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kLeastPingMilliseconds);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMostStreams);
 }
 
@@ -204,7 +200,10 @@ absl::StatusOr<TcpSocket> ListenTcp(const std::string& address) {
   int failed = 0;  // at the first address, which is the one that the resolver prefers
   for (const addrinfo* each = found; each != nullptr && !listening.fd.ok(); each = each->ai_next) {
     listening.fd = ListenAt(*each);
-    if (!listening.fd.ok() && failed == 0) failed = errno;
+    if (listening.fd.ok()) break;
+    if (failed == 0) failed = errno;
+    // Only what this machine does not have is passed over: of a port that is taken, another address would serve others.
+    if (errno != EADDRNOTAVAIL && errno != EAFNOSUPPORT && errno != EPROTONOSUPPORT) break;
   }
   if (!listening.fd.ok()) return error(strerror(failed));
   sockaddr_storage own = {};

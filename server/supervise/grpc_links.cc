@@ -57,6 +57,9 @@ absl::StatusOr<UniqueFd> Connect(const std::string& path) {
     return absl::UnavailableError(
         absl::StrCat("cannot connect to ", path, ": it is ", S_ISLNK(entry.st_mode) ? "a symbolic link" : "no socket"));
   }
+  if (entry.st_nlink > 1) {
+    return absl::UnavailableError(absl::StrCat("cannot connect to ", path, ": it has another name elsewhere"));
+  }
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d", found.get());
@@ -64,7 +67,9 @@ absl::StatusOr<UniqueFd> Connect(const std::string& path) {
   // Non-blocking on a Unix socket: at once, or EAGAIN where the worker's backlog is full, which one connection cannot
   // do.
   if (!fd.ok() || connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
-    return absl::UnavailableError(absl::StrCat("cannot connect to ", path, ": ", strerror(errno)));
+    return absl::UnavailableError(absl::StrCat("cannot connect to ", path,
+                                               errno == ENOENT ? " by way of /proc, which has to be mounted: " : ": ",
+                                               strerror(errno)));
   }
   return fd;
 }
@@ -222,9 +227,10 @@ class GrpcLinks::Link final : public WorkerPort {
     Returned();
   }
 
+  // The first reason is the true one: what follows is how the stream ends because of it.
   void Break(const std::string& why) {
     broken_ = true;
-    owner_.events_->OnLinkBroken(worker_, why);
+    if (!std::exchange(told_broken_, true)) owner_.events_->OnLinkBroken(worker_, why);
   }
 
   // After every tag. False: the link is closed, and `this` may be gone.
@@ -258,6 +264,7 @@ class GrpcLinks::Link final : public WorkerPort {
   bool starting_ = false;
   bool writing_ = false;
   bool broken_ = false;
+  bool told_broken_ = false;
   bool closed_ = false;
   bool ended_ = false;  // no frame will come
   std::function<void()> after_last_frame_;

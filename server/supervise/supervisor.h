@@ -101,6 +101,7 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
   // From the dispatcher, by way of the arbiter.
   void OnWorkerIdle(WorkerId worker);
   void OnSlotFree(WorkerId worker, uint64_t calls);
+  void OnWorkerEnds(WorkerId worker);
   void OnCallStuck(WorkerId worker, CallNumber call, const std::string& what);
 
   // WorkerLauncher::Events

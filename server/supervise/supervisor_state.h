@@ -33,6 +33,7 @@ struct Supervisor::Worker {
   absl::Time ready_at = absl::InfiniteFuture();
   std::string initialising;  // the app whose init runs
   std::set<std::string> ready_apps;
+  std::set<std::string> started_apps;  // their init has begun
   std::set<std::string> failed_apps;
   std::map<std::string, uint32_t> app_workers;  // what they said, if the configuration does not: App::workers
   bool recycle = false;                         // to be replaced although nothing changed

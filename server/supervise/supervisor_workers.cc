@@ -47,12 +47,13 @@ Supervisor::Worker* Supervisor::FindBooting(WorkerId id, absl::string_view app) 
   if (worker == nullptr || worker->phase != Phase::kInitialising || worker->booted) return nullptr;
   const std::vector<AppSettings>& given = worker->spec.apps;
   bool has = std::any_of(given.begin(), given.end(), [&](const AppSettings& its) { return its.name == app; });
-  return has ? worker : nullptr;
+  bool ended = worker->ready_apps.contains(std::string(app)) || worker->failed_apps.contains(std::string(app));
+  return has && !ended ? worker : nullptr;
 }
 
 void Supervisor::OnAppStarting(WorkerId id, absl::string_view app) {
   Worker* worker = FindBooting(id, app);
-  if (worker == nullptr) return;
+  if (worker == nullptr || !worker->started_apps.insert(std::string(app)).second) return;  // once: it has so much time
   const AppSettings* settings = FindSettings(*worker->pool, app);
   worker->initialising = std::string(app);
   worker->phase_since = timers_.Now();
@@ -81,9 +82,9 @@ void Supervisor::OnAppSkipped(WorkerId id, absl::string_view app, uint32_t worke
   Worker* worker = FindBooting(id, app);
   // One that says so without being asked has failed silently.
   if (worker == nullptr || workers == 0 || workers > worker->spec.index) return;
-  EndInit(*worker);
   auto skipped = [&](const AppSettings& its) { return its.name == app && !its.workers.has_value(); };
   if (std::erase_if(worker->spec.apps, skipped) == 0) return;
+  EndInit(*worker);
   worker->app_workers[std::string(app)] = workers;
   auto it = apps_.find(app);
   if (it != apps_.end() && it->second.probe == worker->seat) it->second.probe = nullptr;
@@ -243,6 +244,14 @@ void Supervisor::OnSlotFree(WorkerId id, uint64_t calls) {
   worker->recycle = true;
   log_.Info(absl::StrCat(Name(*worker), ": recycling, ", why));
   // Not from within the dispatcher.
+  timers_.Schedule(timers_.Now(), [this] { Reconcile(); });
+}
+
+void Supervisor::OnWorkerEnds(WorkerId id) {
+  Worker* worker = Find(id);
+  if (worker == nullptr || worker->phase != Phase::kReady || worker->recycle) return;
+  worker->recycle = true;
+  log_.Info(absl::StrCat(Name(*worker), ": recycling, somebody else told it to end"));
   timers_.Schedule(timers_.Now(), [this] { Reconcile(); });
 }
 

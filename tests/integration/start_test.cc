@@ -105,7 +105,7 @@ TEST(Socket, APathThatIsTooLongIsAClearError) {
 TEST(Socket, AGroupThatIsNoneIsAClearError) {
   Folder folder;
   // The second would be root's if it were cut to 32 bits.
-  for (const char* group : {"no-such-group", "4294967296", "99999999999999999999"}) {
+  for (const char* group : {"no-such-group", "4294967295", "4294967296", "99999999999999999999"}) {
     Ran ran = RunProgram({Program("dirtyd"), kEcho, "--runtime_dir", folder / "rt", "--socket_group", group});
     EXPECT_EQ(ran.code, 1);
     EXPECT_THAT(ran.err, HasSubstr(absl::StrCat("socket_group: there is no group \"", group, "\"")));

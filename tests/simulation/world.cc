@@ -69,8 +69,10 @@ class World::Caller final : public CallListener {
     world.Forget(*this);
   }
 
-  // Whether it may be given up when its turn comes: it has waited longer than its caller still waits.
-  bool TooLateToStart(absl::Time now) const { return now < caller_until && now - sent > caller_until - now; }
+  // Whether it may be given up when its turn comes: it has waited, and some of its caller's time is gone.
+  bool TooLateToStart(absl::Time now) const {
+    return sent < now && now < caller_until && caller_until < absl::InfiniteFuture();
+  }
 
   World& world;
   const std::string name;  // its request_id, and its result

@@ -49,6 +49,7 @@ class DispatcherTest : public ::testing::Test, protected Dispatcher::Events {
   // Dispatcher::Events
   void OnWorkerIdle(WorkerId worker) override { idle_.insert(worker); }
   void OnSlotFree(WorkerId, uint64_t) override {}
+  void OnWorkerEnds(WorkerId worker) override { ending_.insert(worker); }
   void OnCallStuck(WorkerId worker, CallNumber, const std::string& what) override {
     stuck_.insert(worker);
     stuck_what_ = what;
@@ -60,6 +61,7 @@ class DispatcherTest : public ::testing::Test, protected Dispatcher::Events {
   Dispatcher dispatcher_{time_.timers, *this, {.id_prefix = "x-"}};
   std::vector<std::unique_ptr<FakePort>> ports_;
   std::set<WorkerId> idle_;
+  std::set<WorkerId> ending_;
   std::set<WorkerId> stuck_;
   std::string stuck_what_;
   int all_ended_ = 0;
@@ -159,6 +161,7 @@ TEST_F(DispatcherTest, AWorkerThatSomebodyElseToldToEndIsLost) {
   EXPECT_THAT(caller.outcome.error->message(), HasSubstr("did not start the call"));
   EXPECT_EQ(Status().counters().worker_lost(), 1u);
   // It gets no more, which it would refuse too; what it runs may end.
+  EXPECT_EQ(ending_.count(7), 1u);
   EXPECT_EQ(worker->started.size(), 2u);
   EXPECT_EQ(Status().queued(), 1u);
   EXPECT_EQ(Status().ready_workers(), 0u);

@@ -94,6 +94,19 @@ TEST_F(WorkerFramesTest, OfAnAppThatItWasNotGivenDoNotStopTheBootTimer) {
   EXPECT_TRUE(workers_.alive[1].killed);
 }
 
+TEST_F(WorkerFramesTest, ThatRepeatThemselvesDoNotStopTheBootTimer) {
+  Start(QuietSettings({TestPool("p", 1, {TestApp("a"), TestApp("b")})}));
+  supervisor_.OnListening(1);
+  EXPECT_TRUE(Hello().ok());
+  for (int i = 0; i < 10 && !workers_.alive[1].killed; ++i) {
+    Starting("a");
+    Ready("a");
+    Starting("b");
+    time_.Advance(TestLimits().boot_timeout / 2);
+  }
+  EXPECT_TRUE(workers_.alive[1].killed);
+}
+
 TEST_F(WorkerFramesTest, OfAnotherPoolsAppDoNotFailIt) {
   Start(QuietSettings({TestPool("p", 1, {TestApp("a")}), TestPool("q", 1, {TestApp("b")})}));
   supervisor_.OnListening(1);

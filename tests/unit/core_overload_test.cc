@@ -53,13 +53,14 @@ class OverloadTest : public ::testing::Test, protected Dispatcher::Events, prote
   // Dispatcher::Events
   void OnWorkerIdle(WorkerId) override {}
   void OnSlotFree(WorkerId, uint64_t) override {}
+  void OnWorkerEnds(WorkerId) override {}
   void OnCallStuck(WorkerId, CallNumber, const std::string& what) override { ADD_FAILURE() << what; }
   void OnAllCallsEnded() override {}
   void OnCallRecord(const CallRecord&) override {}
   // WorkerPort
   void Start(std::unique_ptr<v1::StartCall> start) override {
     ++started_;
-    End(start->call(), runs_ * std::uniform_real_distribution<double>(0.5, 1.5)(random_));
+    End(start->call(), runs_ * std::uniform_real_distribution<double>(1 - spread_, 1 + spread_)(random_));
   }
   void Cancel(CallNumber call, v1::CancelReason) override { End(call, absl::ZeroDuration()); }
   void Credit(CallNumber, uint32_t) override {}
@@ -75,6 +76,7 @@ class OverloadTest : public ::testing::Test, protected Dispatcher::Events, prote
 
   const uint32_t slots_;
   absl::Duration runs_ = absl::Milliseconds(20);
+  double spread_ = 0.5;  // of it, up and down
   int started_ = 0;
   std::mt19937 random_{1};
   FakeTime time_;
@@ -85,6 +87,16 @@ TEST_F(OverloadTest, TenTimesTheCapacityCostsNoGoodput) {
   const double peak = Load(absl::Milliseconds(10), absl::Seconds(10));
   EXPECT_GT(peak, 95);
   EXPECT_GT(Load(absl::Milliseconds(1), absl::Seconds(10)), 0.95 * peak);
+}
+
+TEST_F(OverloadTest, NorWhereACallNeedsMoreThanHalfOfItsTime) {
+  for (const auto& [share, spread] : {std::pair(0.7, 0.05), {0.9, 0.02}, {0.55, 0.5}}) {
+    runs_ = kPatience * share;
+    spread_ = spread;
+    const double peak = slots_ / absl::ToDoubleSeconds(runs_);
+    Load(runs_ / 20, absl::Seconds(60));  // what calls need has changed: that is learned from few calls a second
+    EXPECT_GT(Load(runs_ / 20, absl::Seconds(60)), 0.85 * peak) << share << " of it, more or less by " << spread;
+  }
 }
 
 TEST_F(OverloadTest, WhatIsNotStartedSaysWhy) {
@@ -135,15 +147,15 @@ TEST(LoadShedderTest, OnlyAfterACallHasWaitedInVain) {
   EXPECT_TRUE(shedder.WorthStarting(now + absl::Seconds(29), long_wait, little));
 }
 
-TEST(LoadShedderTest, WhatHasMoreTimeLeftThanItWaitedIsStartedAndCorrectsTheEstimate) {
+TEST(LoadShedderTest, WhatHasHardlyWaitedIsStartedAndCorrectsTheEstimate) {
   const absl::Time now = absl::FromUnixSeconds(1000);
   LoadShedder shedder;
   shedder.OnServed(absl::Seconds(10));
   shedder.OnOutOfTime(now, absl::Seconds(1), absl::ZeroDuration());
-  EXPECT_TRUE(shedder.WorthStarting(now, /*waited=*/absl::Milliseconds(400), /*left=*/absl::Milliseconds(600)));
-  EXPECT_FALSE(shedder.WorthStarting(now, /*waited=*/absl::Milliseconds(600), /*left=*/absl::Milliseconds(400)));
+  EXPECT_TRUE(shedder.WorthStarting(now, /*waited=*/absl::Milliseconds(200), /*left=*/absl::Milliseconds(800)));
+  EXPECT_FALSE(shedder.WorthStarting(now, /*waited=*/absl::Milliseconds(300), /*left=*/absl::Milliseconds(700)));
   for (int i = 0; i < 100; ++i) shedder.OnServed(absl::Milliseconds(1));
-  EXPECT_TRUE(shedder.WorthStarting(now, /*waited=*/absl::Milliseconds(600), /*left=*/absl::Milliseconds(400)));
+  EXPECT_TRUE(shedder.WorthStarting(now, /*waited=*/absl::Milliseconds(300), /*left=*/absl::Milliseconds(700)));
 }
 
 TEST(LoadShedderTest, NothingIsKnownYet) {

@@ -260,11 +260,12 @@ TEST_F(SupervisorTest, AWorkerThatLosesAnAppToAnotherIsReplacedOnce) {
 
 TEST_F(SupervisorTest, AWorkerThatSomebodyElseToldToEndIsToldToExitAndReplaced) {
   Start(TestSettings({TestPool("p", 1, {TestApp("a")})}));
-  Boot(1);
+  Obey();
   FakeCaller caller;
   v1::CallDone done;
-  done.set_call(dispatcher_.Submit(MakeSubmission(caller)).call);
+  done.set_call(Submit(caller).call);
   done.mutable_error()->set_reason(v1::REASON_SHUTTING_DOWN);
+  ASSERT_NE(done.call(), 0u);
   dispatcher_.OnCallDone(1, done);
   time_.Settle();
   EXPECT_TRUE(workers_.alive[1].draining);

@@ -142,6 +142,7 @@ class LinksTest : public ::testing::Test,
   }
   void OnWorkerIdle(WorkerId) override {}
   void OnSlotFree(WorkerId, uint64_t) override { loop_->Quit(); }
+  void OnWorkerEnds(WorkerId) override {}
   void OnCallStuck(WorkerId, CallNumber, const std::string&) override {}
   void OnAllCallsEnded() override {}
   void OnCallRecord(const CallRecord&) override {}

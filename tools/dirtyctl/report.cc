@@ -4,6 +4,7 @@
 #include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
+#include <absl/strings/str_replace.h>
 #include <absl/strings/str_split.h>
 
 #include <iostream>
@@ -27,7 +28,9 @@ void AppendLines(std::string& text, absl::string_view title, absl::string_view l
 // Its lines, none of which steers the terminal: what an app raised may hold what a stranger sent.
 std::string PrintableLines(absl::string_view text) {
   std::vector<std::string> lines;
-  for (absl::string_view line : absl::StrSplit(text, '\n')) lines.push_back(Printable(line));
+  for (absl::string_view line : absl::StrSplit(text, '\n')) {
+    lines.push_back(Printable(absl::StrReplaceAll(line, {{"\t", "    "}})));
+  }
   return absl::StrJoin(lines, "\n");
 }
 
