@@ -89,8 +89,8 @@ TEST_F(OverloadTest, TenTimesTheCapacityCostsNoGoodput) {
   EXPECT_GT(Load(absl::Milliseconds(1), absl::Seconds(10)), 0.95 * peak);
 }
 
-TEST_F(OverloadTest, NorWhereACallNeedsMoreThanHalfOfItsTime) {
-  for (const auto& [share, spread] : {std::pair(0.7, 0.05), {0.9, 0.02}, {0.55, 0.5}}) {
+TEST_F(OverloadTest, NorWhereACallNeedsMoreThanHalfOfItsCallersTime) {
+  for (const auto& [share, spread] : {std::pair(0.7, 0.05), {0.55, 0.5}}) {
     runs_ = kPatience * share;
     spread_ = spread;
     const double peak = slots_ / absl::ToDoubleSeconds(runs_);
