@@ -66,6 +66,8 @@ std::string ReadText(const std::string& path) {
 
 std::string Program(absl::string_view name) { return absl::StrCat(DIRTY_BIN, "/", name); }
 
+std::string TestApps() { return DIRTY_TEST_APPS; }
+
 bool IsRoot() { return geteuid() == 0; }
 
 // --- Folder ---
@@ -352,7 +354,7 @@ Dirtyd::Dirtyd(Words args, Options options) : args_(std::move(args)), options_(s
 Words Dirtyd::Arguments(const Words& more) const {
   Words command = {Program("dirtyd")};
   command.insert(command.end(), args_.begin(), args_.end());
-  command.insert(command.end(), {"--library_path", DIRTY_TEST_APPS, "--runtime_dir", runtime_dir()});
+  command.insert(command.end(), {"--library_path", TestApps(), "--runtime_dir", runtime_dir()});
   command.insert(command.end(), more.begin(), more.end());
   return command;
 }

@@ -128,6 +128,8 @@ Ran RunProgram(const Words& command, const Process::Options& options = {});
 
 // Paths of the programs under test.
 std::string Program(absl::string_view name);
+// The folder of the apps in tests/apps.
+std::string TestApps();
 
 bool IsRoot();
 

@@ -393,7 +393,7 @@ TEST_F(Network, SaysWhyItCannotStart) {
       {{"--network_address=no.such.host.invalid:0", "--network_insecure=true"}, "network.address: cannot listen on"},
   };
   for (const auto& [flags, expected] : cases) {
-    Words command = {Program("dirtyd"), kEcho, "--runtime_dir", folder_ / "rt", "--library_path", DIRTY_TEST_APPS};
+    Words command = {Program("dirtyd"), kEcho, "--runtime_dir", folder_ / "rt", "--library_path", TestApps()};
     command.insert(command.end(), flags.begin(), flags.end());
     const Ran ran = RunProgram(command);
     EXPECT_EQ(ran.code, 1) << ran.err;
@@ -418,7 +418,7 @@ TEST_F(Network, TakesAnotherAddressOfItsNameIfTheFirstCannotBeHad) {
   Folder folder;
   Process process({"unshare", "--mount", "sh", "-c",
                    absl::StrCat("mount --bind ", folder_ / "hosts", " /etc/hosts && exec ", Program("dirtyd"), " ",
-                                kEcho, " --runtime_dir ", folder / "rt", " --library_path ", DIRTY_TEST_APPS,
+                                kEcho, " --runtime_dir ", folder / "rt", " --library_path ", TestApps(),
                                 " --network_insecure=true --network_address both.test:", port)});
   EXPECT_NE(process.WaitForLine(absl::StrCat("network: 127.0.0.1:", port)), "");
   process.WaitForLine("ready: ");
@@ -452,7 +452,7 @@ TEST_F(Network, TakesNoMoreThanHalfOfTheDescriptors) {
   Folder folder;
   Process process({"/bin/sh", "-c",
                    absl::StrCat("ulimit -n 200; exec ", Program("dirtyd"), " ", kEcho, " --runtime_dir ", folder / "rt",
-                                " --library_path ", DIRTY_TEST_APPS, " --network_address 127.0.0.1:0")});
+                                " --library_path ", TestApps(), " --network_address 127.0.0.1:0")});
   const std::string line = process.WaitForLine("network: 127.0.0.1:");
   const int port = std::atoi(line.substr(line.find("127.0.0.1:") + 10).c_str());
   process.WaitForLine("ready: ");

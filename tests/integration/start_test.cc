@@ -160,7 +160,7 @@ TEST(RuntimeDir, ServesSomebodyWhoIsNotRoot) {
   if (!IsRoot()) GTEST_SKIP() << "needs root, to be somebody else";
   Folder folder;
   chmod(folder.path().c_str(), 0777);
-  Process dirtyd({Program("dirtyd"), kEcho, "--library_path", DIRTY_TEST_APPS, "--runtime_dir", folder / "rt"},
+  Process dirtyd({Program("dirtyd"), kEcho, "--library_path", TestApps(), "--runtime_dir", folder / "rt"},
                  {.uid = kNobody});
   ASSERT_NE(dirtyd.WaitForLine("ready: "), "");
   Ran ran = RunProgram({Program("dirtyctl"), "--socket", folder / "rt/dirty.sock", "call", kEcho, "add", "1", "2"},

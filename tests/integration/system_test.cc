@@ -92,9 +92,8 @@ TEST(Memory, WithoutAGroupALimitSaysWhatToDo) {
   ASSERT_EQ(chown(folder.path().c_str(), kNobody, kNobody), 0);
   const std::string config = folder / "dirty.yaml";
   std::ofstream(config) << kLimitedPool;
-  Process dirtyd(
-      {Program("dirtyd"), "--config", config, "--runtime_dir", folder / "rt", "--library_path", DIRTY_TEST_APPS},
-      {.uid = kNobody});
+  Process dirtyd({Program("dirtyd"), "--config", config, "--runtime_dir", folder / "rt", "--library_path", TestApps()},
+                 {.uid = kNobody});
   EXPECT_THAT(dirtyd.WaitForLine("memory_limit: "),
               AllOf(HasSubstr("no control group can be made"), HasSubstr("Delegate=yes")));
   dirtyd.Signal(SIGQUIT);
@@ -117,8 +116,7 @@ TEST(Threads, ThatCannotBeHadRefuseAReloadAndDelayTheEnd) {
     options.uid = kNobody;
     ASSERT_EQ(chown(folder.path().c_str(), kNobody, kNobody), 0);
   }
-  Process dirtyd({Program("dirtyd"), kEcho, "--runtime_dir", folder / "rt", "--library_path", DIRTY_TEST_APPS},
-                 options);
+  Process dirtyd({Program("dirtyd"), kEcho, "--runtime_dir", folder / "rt", "--library_path", TestApps()}, options);
   ASSERT_NE(dirtyd.WaitForLine(" ready: "), "");
   auto admin = v1::Admin::NewStub(AdminChannel(folder / "rt/admin.sock"));
   auto reload = [&] {
@@ -247,8 +245,8 @@ TEST(Hooks, AFailureAtTheStartStopsIt) {
   std::ofstream(config)
       << "apps: ['libfaults.so:Echo']\n"
          "hooks:\n  on_dirty_starting: {exec: [sh, -c, 'echo the licence has expired >&2; exit 4']}\n";
-  Ran ran = RunProgram(
-      {Program("dirtyd"), "--config", config, "--runtime_dir", folder / "rt", "--library_path", DIRTY_TEST_APPS});
+  Ran ran =
+      RunProgram({Program("dirtyd"), "--config", config, "--runtime_dir", folder / "rt", "--library_path", TestApps()});
   EXPECT_EQ(ran.code, 1);
   EXPECT_THAT(ran.err, HasSubstr("hook on_dirty_starting failed: exited with 4: the licence has expired"));
   EXPECT_FALSE(Exists(folder / "rt"));
@@ -353,7 +351,7 @@ TEST(Systemd, ServesOnTheSocketsThatItIsGiven) {
     std::string socket = folder / "rt/dirty.sock", admin = folder / "rt/admin.sock";
     {
       Process dirtyd({"python3", "-c", kActivate, names, absl::StrCat(socket, ":", admin), Program("dirtyd"), kEcho,
-                      "--library_path", DIRTY_TEST_APPS, "--runtime_dir", folder / "rt"});
+                      "--library_path", TestApps(), "--runtime_dir", folder / "rt"});
       dirtyd.WaitForLine("ready: ");
       client::Options options;
       options.socket = socket;
@@ -374,7 +372,7 @@ TEST(Systemd, ServesOnTheSocketsThatItIsGiven) {
 TEST(Systemd, RefusesSocketsThatDoNotFit) {
   Folder folder;
   Ran ran = RunProgram({"python3", "-c", kActivate, "web", folder / "rt/web.sock", Program("dirtyd"), kEcho,
-                        "--library_path", DIRTY_TEST_APPS, "--runtime_dir", folder / "rt"});
+                        "--library_path", TestApps(), "--runtime_dir", folder / "rt"});
   EXPECT_EQ(ran.code, 1);
   EXPECT_THAT(ran.err, AllOf(HasSubstr("(web), passed by the service manager, listens on"),
                              HasSubstr("FileDescriptorName=dirty or admin")));

@@ -138,7 +138,7 @@ TEST(Secrets, OfEnvironmentsAndTokensAreInNoAnswerAndNoLine) {
 
 TEST(Names, LeadToNoFile) {
   // A library that is there, and that nobody configured.
-  const std::string library = absl::StrCat(DIRTY_TEST_APPS, "/libversioned.so");
+  const std::string library = absl::StrCat(TestApps(), "/libversioned.so");
   ASSERT_TRUE(integration::Exists(library));
   Dirtyd dirtyd({kEcho});
   auto stub = dirtyd.NewArbiterStub();
