@@ -28,6 +28,7 @@ using integration::Dirtyd;
 using integration::Folder;
 using integration::ReadText;
 using integration::RunProgram;
+using integration::TestApps;
 using integration::Words;
 using ::testing::Contains;
 using ::testing::HasSubstr;
