@@ -429,9 +429,18 @@ void Supervisor::ChargeFailedStart(const Worker& worker, const std::string& what
       return;
     }
   }
-  // Before the first init, or after the last, nobody in particular is to blame: none of them could start.
-  for (const AppSettings& app : worker.spec.apps) {
-    if (!worker.failed_apps.contains(app.name)) AppBootFailed(app.name, worker, what);
+  // Before the first init, or after the last, nobody in particular is to blame: none of them could start. But where an
+  // app is being retried, which has failed before, it is that one: what a process that crashes at once has told may be
+  // lost altogether.
+  auto suspect = [&](const AppSettings& app) {
+    auto it = apps_.find(app.name);
+    return it != apps_.end() && it->second.health.waits_for_retry();
+  };
+  const std::vector<AppSettings>& apps = worker.spec.apps;
+  const bool retries = std::any_of(apps.begin(), apps.end(), suspect);
+  for (const AppSettings& app : apps) {
+    if (worker.failed_apps.contains(app.name) || (retries && !suspect(app))) continue;
+    AppBootFailed(app.name, worker, what);
   }
 }
 

@@ -11,6 +11,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST_F(SupervisorTest, StartsEveryWorkerAtOnce) {
   Start(TestSettings({TestPool("p", 3, {TestApp("a")})}));
@@ -126,6 +127,20 @@ TEST_F(SupervisorTest, ACrashWhoseLastFrameWasLostIsTheNextAppsAlone) {
   EXPECT_EQ(AppStatusOf("good").state(), v1::AppStatus::STARTING);
   EXPECT_EQ(AppStatusOf("bad").state(), v1::AppStatus::BACKOFF);
   EXPECT_EQ(AppStatusOf("later").state(), v1::AppStatus::STARTING);
+}
+
+TEST_F(SupervisorTest, ACrashThatToldNothingIsTheAppsThatIsBeingRetried) {
+  Start(TestSettings({TestPool("p", 1, {TestApp("good"), TestApp("bad")})}));
+  Boot(1, {"bad"});
+  EXPECT_EQ(AppStatusOf("bad").state(), v1::AppStatus::BACKOFF);
+  time_.Advance(absl::Milliseconds(100));
+  ASSERT_TRUE(workers_.alive.contains(2)) << "the retry";
+  supervisor_.OnListening(2);
+  const size_t lines = log_.lines.size();
+  Die(2, 11);
+  EXPECT_EQ(AppStatusOf("good").state(), v1::AppStatus::READY);
+  for (size_t i = lines; i < log_.lines.size(); ++i) EXPECT_THAT(log_.lines[i], Not(HasSubstr("good failed to start")));
+  EXPECT_TRUE(log_.Has("bad failed to start: the worker was killed by SIGSEGV before its apps were ready"));
 }
 
 TEST_F(SupervisorTest, AnAppThatAReadyWorkerNeitherLoadedNorMaySkipHasFailed) {
