@@ -185,6 +185,8 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   SteadyClock clock;
   Watcher watcher;
 
+  const GrpcLog grpc_log(clock, log);
+
   // The server, with everything that it serves.
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(
@@ -205,9 +207,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   // a kilobyte and more, as long as the same read has more of them.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
   std::unique_ptr<NetworkAccess> network;
-  std::optional<GrpcLog> grpc_log;
   if (settings.network.enabled()) {
-    grpc_log.emplace(clock, log);
     absl::StatusOr<NetworkFiles> files = ReadNetworkFiles(settings.network);
     if (!files.ok()) return Fail(kExitCannotStart, files.status().message());
     network = std::make_unique<NetworkAccess>(settings.network, NetworkFiles());

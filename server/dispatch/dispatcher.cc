@@ -17,6 +17,8 @@ namespace {
 
 constexpr size_t kMaxRequestId = 128;
 constexpr uint32_t kDefaultCredits = 16;
+// A caller whose call waited longer is told when the rest of its time was too short.
+constexpr absl::Duration kNoticed = absl::Milliseconds(1);
 // Workers check what they send; what surrounds a value, they do not count. So much above the limit is no oversight.
 constexpr uint64_t kRoom = 1 << 20;
 
@@ -339,6 +341,11 @@ void Dispatcher::OnRunTimer(Call* call) {
     outcome.error = now >= call->run_deadline
                         ? errors::Timeout(call->app->name, call->action, call->run_deadline - call->started_at)
                         : errors::StreamIdle(call->app->name, call->action, call->idle_timeout);
+    const absl::Duration waited = call->started_at - call->queued_at;
+    if (now >= call->caller_deadline && waited > kNoticed) {
+      absl::StrAppend(outcome.error->mutable_message(), ", what was left of the caller's time after it had waited ",
+                      errors::Seconds(waited));
+    }
     Answer(call, std::move(outcome));
   }
   AskToStop(call, v1::CANCEL_REASON_TIMEOUT, /*kill=*/true);

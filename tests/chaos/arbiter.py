@@ -238,6 +238,13 @@ def pids_group() -> Iterator[Optional[pathlib.Path]]:
             group.rmdir()
 
 
+def positive(text: str) -> float:
+    """An argument: how long something lasts."""
+    if not (number := float(text)) > 0:
+        raise ValueError
+    return number
+
+
 def missing(build: pathlib.Path) -> str:
     """What is not built or installed of what is needed; empty if all is there."""
     programs = ["bin/dirtyd", "bin/dirtyctl", "bin/dirty-worker", "tests/chaos/chaos_client", "tests/chaos/libmixed.so",

@@ -27,7 +27,7 @@ import calling
 import gauges
 import load
 import messages
-from arbiter import ROOT, Arbiter, Problem, missing, pids_group, small_disk, wait_for
+from arbiter import ROOT, Arbiter, Problem, missing, pids_group, positive, small_disk, wait_for
 from faults import Book, Conditions, Hits, Operations
 from load import Fleet
 from reconcile import Report, reconcile
@@ -422,7 +422,7 @@ def run(build: pathlib.Path, folder: pathlib.Path, seconds: float, seed: int) ->
 def main(words: Sequence[str]) -> int:
     """The command; its exit code."""
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--minutes", type=float, default=3.0, help="how long [3]")
+    parser.add_argument("--minutes", type=positive, default=3.0, help="how long [3]")
     parser.add_argument("--seed", type=int, help="of all that is drawn [a new one]")
     parser.add_argument("--json", type=pathlib.Path, help="a file for the figures")
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build" / "release", help="[build/release]")

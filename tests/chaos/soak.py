@@ -27,7 +27,7 @@ import drift
 import gauges
 import load
 import messages
-from arbiter import ROOT, Arbiter, Problem, missing, wait_for
+from arbiter import ROOT, Arbiter, Problem, missing, positive, wait_for
 from chaos import START, STOP, counters_of, left_over, say
 from drift import Bound
 from faults import Book, Hits, Operations
@@ -212,13 +212,15 @@ def run(build: pathlib.Path, folder: pathlib.Path, seconds: float, seed: int) ->
         begin = time.monotonic()
         samples = []
         pause = min(EVERY, seconds / SAMPLES)
-        while (passed := time.monotonic() - begin) < seconds:
-            time.sleep(pause - passed % pause)
-            samples.append(sampler.take())
-        for operation in operations:
-            operation.stopping.set()
-        for operation in operations:
-            operation.join()
+        try:
+            while (passed := time.monotonic() - begin) < seconds:
+                time.sleep(pause - passed % pause)
+                samples.append(sampler.take())
+        finally:
+            for operation in operations:
+                operation.stopping.set()
+            for operation in operations:
+                operation.join()
         fleet.stop()
         report = reconcile(
             fleet.accounts(), frozenset(), (), arbiter.executed.read_text().split(), counters=counters_of(arbiter)
@@ -288,9 +290,9 @@ def write(result: Result, text: str, output: pathlib.Path) -> None:
 def main(words: Sequence[str]) -> int:
     """The command; its exit code."""
     parser = argparse.ArgumentParser(prog="soak", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--hours", type=float, default=0.0, help="how long")
+    parser.add_argument("--hours", type=positive, help="how long")
     parser.add_argument(
-        "--minutes", type=float, default=0.0, help="how long, added to the hours [20, if neither is given]"
+        "--minutes", type=positive, help="how long, added to the hours [20, if neither is given]"
     )
     parser.add_argument("--seed", type=int, default=1, help="of payloads and operations [1]")
     parser.add_argument("--output", type=pathlib.Path, default=ROOT / "build" / "soak", help="a folder [build/soak]")
@@ -302,7 +304,7 @@ def main(words: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was made is removed
     folder = pathlib.Path(tempfile.mkdtemp(prefix="dirty-soak-", dir="/tmp"))
     try:
-        seconds = (flags.hours * 3600 + flags.minutes * 60) or 1200
+        seconds = (flags.hours or 0) * 3600 + (flags.minutes or 0) * 60 or 1200
         result = run(flags.build.resolve(), folder, seconds, flags.seed)
     except Problem as problem:
         print(f"soak: {problem}; kept: {folder}", file=sys.stderr)

@@ -311,13 +311,14 @@ int Try(const Scenario& scenario, seconds time, unsigned times, unsigned slack, 
     absl::PrintF(
         "%s: %.0f/s succeed of %.0f/s for %d s; %.0f/s without overload (%.2f)\n"
         "  calls %d: %s\n"
-        "  those that succeed: p50 %.1f ms, p99 %.1f ms (limit %.0f ms); at half the load p99 %.1f ms\n"
+        "  those that succeed: p50 %.1f ms, p99 %.1f ms (they may wait %.0f ms); at half the load p99 %.1f ms\n"
         "  memory +%.1f MiB, as before after %.0f ms\n",
         scenario.name, found.goodput, found.offered, time.count(), found.peak, found.goodput / found.peak, found.sent,
         absl::StrJoin(found.outcomes, ", ", absl::PairFormatter(" ")), Millis(found.p50), Millis(found.p99),
         Millis(scenario.limit), Millis(found.calm_p99), static_cast<double>(found.memory) / (1 << 20),
         Millis(found.recovery));
     for (const std::string& what : broken) absl::PrintF("  BROKEN: %s\n", what);
+    if (broken.empty()) puts("  every promise is kept");
   }
   fflush(stdout);
   return broken.empty() ? 0 : 1;
