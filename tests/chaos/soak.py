@@ -291,9 +291,7 @@ def main(words: Sequence[str]) -> int:
     """The command; its exit code."""
     parser = argparse.ArgumentParser(prog="soak", description=__doc__.split("\n\n")[0])
     parser.add_argument("--hours", type=positive, help="how long")
-    parser.add_argument(
-        "--minutes", type=positive, help="how long, added to the hours [20, if neither is given]"
-    )
+    parser.add_argument("--minutes", type=positive, help="how long, added to the hours [20, if neither is given]")
     parser.add_argument("--seed", type=int, default=1, help="of payloads and operations [1]")
     parser.add_argument("--output", type=pathlib.Path, default=ROOT / "build" / "soak", help="a folder [build/soak]")
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build" / "release", help="[build/release]")
