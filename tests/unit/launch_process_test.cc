@@ -30,6 +30,9 @@ std::string CommandLine() {
 TEST(ProcessTitleTest, IsWhatPsShows) {
   std::string path = getenv("PATH");
   InitProcessTitle(static_cast<int>(main_arguments.size()), main_arguments.data());
+  // What it made of the environment stays in use, though a later setenv makes a new one.
+  static char** const kept = environ;
+  ASSERT_NE(kept, nullptr);
   SetProcessTitle("dirtyd [2/2 workers]");
   std::string shown = CommandLine();
   EXPECT_STREQ(shown.c_str(), "dirtyd [2/2 workers]");
