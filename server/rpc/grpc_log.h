@@ -1,5 +1,5 @@
-// What gRPC itself has to say, such as of handshakes that failed or of clients that compress, as lines of our log: a few
-// in a second, for clients and strangers can cause them.
+// What gRPC itself has to say, such as of handshakes that failed or of clients that compress, as lines of our log: a
+// few in a second, for clients and strangers can cause them.
 //
 // Owned by main, one at a time: gRPC knows a function only. Thread-safe.
 #pragma once
