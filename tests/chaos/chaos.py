@@ -430,7 +430,7 @@ def main(words: Sequence[str]) -> int:
     if absent := missing(flags.build):
         print(f"chaos: not there: {absent}", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was made is removed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # its processes end; its folder stays
     seed = flags.seed if flags.seed is not None else int.from_bytes(os.urandom(3), "big")
     folder = pathlib.Path(tempfile.mkdtemp(prefix="dirty-chaos-", dir="/tmp"))
     say(f"seed {seed}, everything is in {folder}")

@@ -299,7 +299,7 @@ def main(words: Sequence[str]) -> int:
     if absent := missing(flags.build):
         print(f"soak: not there: {absent}", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was made is removed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # its processes end; its folder stays
     folder = pathlib.Path(tempfile.mkdtemp(prefix="dirty-soak-", dir="/tmp"))
     try:
         seconds = (flags.hours or 0) * 3600 + (flags.minutes or 0) * 60 or 1200
