@@ -55,6 +55,14 @@ std::vector<Flood> Floods() {
   auto on_a_stream = [](std::string bytes) {
     return [bytes = std::move(bytes)](uint32_t i) { return (i == 0 ? Call(kExecute) : "") + bytes; };
   };
+  // New streams in each round, with what is sent on each.
+  auto streams = [](std::function<std::string(uint32_t stream)> bytes) {
+    return [bytes = std::move(bytes)](uint32_t round) {
+      std::string all;
+      for (uint32_t i = 0; i < kPerRound; ++i) all += bytes(StreamOf(round, i, kPerRound));
+      return all;
+    };
+  };
   return {
       {.name = "Pings", .bytes = always(Repeat(ping, kPerRound))},
       {.name = "PingsWhoseAnswersNobodyReads", .reads = Attacker::Reads::kNo, .bytes = always(Repeat(ping, kPerRound))},
@@ -66,47 +74,21 @@ std::vector<Flood> Floods() {
       {.name = "Priorities", .bytes = always(Repeat(Frame(kPriority, 0, 1, Number(0) + "\x01"), kPerRound))},
       {.name = "FramesOfNoType", .bytes = always(Repeat(Frame(static_cast<FrameType>(0xee), 0, 0, "what"), kPerRound))},
       {.name = "EmptyData", .bytes = on_a_stream(Repeat(Frame(kData, 0, 1, ""), kPerRound))},
-      {.name = "RapidReset",
-       .bounded = false,
-       .bytes =
-           [](uint32_t round) {
-             std::string all;
-             for (uint32_t i = 0; i < kPerRound; ++i) {
-               const uint32_t stream = StreamOf(round, i, kPerRound);
-               all += Call(kExecute, stream) + Frame(kResetStream, 0, stream, Number(8));
-             }
-             return all;
-           }},
-      {.name = "StreamsWithoutEnd",
-       .bounded = false,
-       .bytes =
-           [](uint32_t round) {
-             std::string all;
-             for (uint32_t i = 0; i < kPerRound; ++i) all += Call(kExecute, StreamOf(round, i, kPerRound));
-             return all;
-           }},
-      {.name = "SessionsWithoutEnd",
-       .bounded = false,
-       .bytes =
-           [](uint32_t round) {
-             std::string all;
-             for (uint32_t i = 0; i < kPerRound; ++i) {
-               all += Call("/dirty.v1.Arbiter/Session", StreamOf(round, i, kPerRound));
-             }
-             return all;
-           }},
-      {.name = "HealthWatchesWithoutEnd",
-       .bounded = false,
-       .bytes =
-           [](uint32_t round) {
-             std::string all;
-             for (uint32_t i = 0; i < kPerRound; ++i) {
-               const uint32_t stream = StreamOf(round, i, kPerRound);
-               all += Call("/grpc.health.v1.Health/Watch", stream) +
-                      Frame(kData, kEndStream, stream, std::string(5, '\0'));
-             }
-             return all;
-           }},
+      {.name = "RapidReset", .bounded = false, .bytes = streams([](uint32_t stream) {
+                                                 return Call(kExecute, stream) +
+                                                        Frame(kResetStream, 0, stream, Number(8));
+                                               })},
+      {.name = "StreamsWithoutEnd", .bounded = false, .bytes = streams([](uint32_t stream) {
+                                                        return Call(kExecute, stream);
+                                                      })},
+      {.name = "SessionsWithoutEnd", .bounded = false, .bytes = streams([](uint32_t stream) {
+                                                         return Call("/dirty.v1.Arbiter/Session", stream);
+                                                       })},
+      {.name = "HealthWatchesWithoutEnd", .bounded = false, .bytes = streams([](uint32_t stream) {
+                                                              return Call("/grpc.health.v1.Health/Watch", stream) +
+                                                                     Frame(kData, kEndStream, stream,
+                                                                           std::string(5, '\0'));
+                                                            })},
       {.name = "HeadersWithoutEnd",
        .bytes =
            [junk](uint32_t i) {
