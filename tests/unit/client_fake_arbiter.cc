@@ -1,5 +1,6 @@
 #include "tests/unit/client_fake_arbiter.h"
 
+#include <grpc/grpc.h>
 #include <grpcpp/server_builder.h>
 #include <stdlib.h>
 
@@ -42,6 +43,8 @@ FakeArbiter::FakeArbiter(std::string socket, Handler handler, Options options)
 FakeArbiter::~FakeArbiter() { Stop(); }
 
 void FakeArbiter::Start() {
+  // For good: gRPC's last shutdown may wait ten seconds for a poller of its own.
+  [[maybe_unused]] static const bool held = (grpc_init(), true);
   grpc::ServerBuilder builder;
   builder.AddListeningPort("unix:" + socket_, grpc::InsecureServerCredentials());
   builder.SetMaxReceiveMessageSize(-1);
