@@ -18,8 +18,9 @@ std::string Dispatcher::WhyNothingIsFree(const App& app) const {
       if (longest == nullptr || call->started_at < longest->started_at) longest = call;
     }
   }
-  std::string why = absl::StrCat("all ", app.slots, app.slots == 1 ? " slot" : " slots", " of ", app.workers.size(),
-                                 app.workers.size() == 1 ? " worker" : " workers", " are busy");
+  std::string why = app.slots == 1 ? "the only slot is busy"
+                                   : absl::StrCat("all ", app.slots, " slots of ", app.workers.size(),
+                                                  app.workers.size() == 1 ? " worker" : " workers", " are busy");
   if (longest != nullptr) {
     absl::StrAppend(&why, ", the longest with ", longest->app->name, " ", longest->action, " (call ", longest->call_id,
                     ") for ", errors::Seconds(timers_.Now() - longest->started_at));

@@ -273,7 +273,7 @@ TEST_F(DispatcherTest, QueueTimeoutSaysWhyNothingWasFree) {
   Submit(waiting, "a");
   time_.Advance(absl::Seconds(60));
   EXPECT_EQ(waiting.reason(), v1::REASON_QUEUE_TIMEOUT);
-  EXPECT_THAT(waiting.outcome.error->message(), HasSubstr("1 slot of 1 worker"));
+  EXPECT_THAT(waiting.outcome.error->message(), HasSubstr("the only slot is busy"));
   EXPECT_THAT(waiting.outcome.error->message(), HasSubstr("b act"));
   Done(1, worker->started[0]->call());
   EXPECT_EQ(worker->started.size(), 1u);
