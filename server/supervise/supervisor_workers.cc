@@ -457,7 +457,9 @@ void Supervisor::RecordExit(Worker& worker, const ExitStatus& status, const std:
   for (const std::string& line : status.stderr_tail) exit.add_stderr_tail(line);
   exit.set_pool(worker.spec.pool->name);
   exit.set_index(worker.spec.index);
-  bool clean = status.exit_code == 0 && worker.phase == Phase::kStopping;
+  // One that is not needed any more is killed where it has not started yet.
+  const bool not_needed = worker.ready_at == absl::InfiniteFuture() && (reason == "drained" || reason == "shutdown");
+  bool clean = worker.phase == Phase::kStopping && (status.exit_code == 0 || not_needed);
   v1::Event event;
   event.set_message(absl::StrCat(Name(worker), ": ", status.Describe(), " (", reason, ")"));
   *event.mutable_worker_exited() = exit;

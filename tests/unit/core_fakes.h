@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/loop/timers.h"
 #include "server/observe/log.h"
@@ -55,8 +56,9 @@ class FakeTime {
 
 class FakeLog final : public Logger {
  public:
-  void Log(LogLevel, absl::string_view message, std::initializer_list<LogField> fields) override {
+  void Log(LogLevel level, absl::string_view message, std::initializer_list<LogField> fields) override {
     lines.emplace_back(message);
+    levels.push_back(level);
     last_fields.clear();
     for (const LogField& field : fields) last_fields.emplace(field.first, field.second);
   }
@@ -67,8 +69,15 @@ class FakeLog final : public Logger {
     }
     return false;
   }
+  // Of the last line that has it; of none: debug.
+  LogLevel LevelOf(absl::string_view part) const {
+    size_t i = lines.size();
+    while (i > 0 && !absl::StrContains(lines[i - 1], part)) --i;
+    return i == 0 ? LogLevel::kDebug : levels[i - 1];
+  }
 
   std::vector<std::string> lines;
+  std::vector<LogLevel> levels;  // of each line
   std::map<std::string, std::string, std::less<>> last_fields;
 };
 

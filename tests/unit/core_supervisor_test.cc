@@ -494,6 +494,19 @@ TEST_F(SupervisorTest, AWorkerThatDoesNotExitAfterItsLinkHasEndedIsKilledSoon) {
   EXPECT_EQ(Status().exits(0).reason(), "drained");
 }
 
+TEST_F(SupervisorTest, WhatIsNotNeededAnyMoreBeforeItHasStartedIsNoWarning) {
+  Start(TestSettings({TestPool("p", 2, {TestApp("a")})}));
+  EXPECT_TRUE(supervisor_.Scale("p", 1).ok());
+  time_.Settle();
+  EXPECT_TRUE(workers_.alive[2].killed);
+  Die(2);
+  EXPECT_EQ(log_.LevelOf("killed by SIGKILL"), LogLevel::kInfo);
+  EXPECT_EQ(log_.last_fields.at("reason"), "drained");
+  Boot(1);
+  Die(1);
+  EXPECT_EQ(log_.LevelOf("killed by SIGKILL"), LogLevel::kWarning);
+}
+
 TEST_F(SupervisorTest, StopDrainsTheReadyAndKillsTheStarting) {
   Start(TestSettings({TestPool("p", 2, {TestApp("a")})}));
   Boot(1);
