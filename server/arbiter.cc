@@ -138,28 +138,32 @@ void Arbiter::OnCallRecord(const CallRecord& record) {
   bool slow = record.ran >= record.slow_call;
   LogLevel level = failed || slow ? LogLevel::kWarning : LogLevel::kDebug;
   if (!log_.Enabled(level)) return;
+  // Many at once, of clients that overload us: one speaks for its kind.
+  const bool refused = failed && record.call_id.empty(), never_ran = failed && record.worker == 0;
   uint64_t untold = 0;
-  if (failed && record.call_id.empty() && !WorthTelling(record, &untold)) return;
-  const LogField request("request", std::string(record.request_id));
+  if (never_ran && !WorthTelling(record, &untold)) return;
+  const LogField call("call", std::string(record.call_id)), request("request", std::string(record.request_id));
   const LogField app("app", std::string(record.app));
   const LogField action("action", std::string(record.action.substr(0, 256)));
-  const LogField trace("trace", std::string(record.trace_id));  // only where there is one
-  const bool traced = !record.trace_id.empty();
+  const LogField trace("trace", std::string(record.trace_id));
+  const LogField waited("waited", errors::Seconds(record.waited)), ran("ran", errors::Seconds(record.ran));
   std::string text = failed ? std::string(errors::ReasonName(record.error->reason())) : slow ? "slow" : "ok";
-  if (failed && record.call_id.empty()) {
-    const std::string message = absl::StrCat("call refused: ", record.error->message());
-    const LogField reason("reason", text), more("more", absl::StrCat(untold));
-    traced ? log_.Log(level, message, {request, app, action, reason, more, trace})
-           : log_.Log(level, message, {request, app, action, reason, more});
+  if (never_ran) {
+    log_.Log(level, absl::StrCat(refused ? "call refused: " : "call not run: ", record.error->message()),
+             {call,
+              request,
+              app,
+              action,
+              {"waited", refused ? "" : waited.second},
+              {"reason", text},
+              {"more", absl::StrCat(untold)},
+              trace});
     return;
   }
   if (failed && !record.error->exception_type().empty()) absl::StrAppend(&text, " ", record.error->exception_type());
   const absl::string_view message = failed ? "call failed" : slow ? "slow call" : "call";
-  const LogField call("call", std::string(record.call_id)), reason("reason", text);
-  const LogField worker("worker", absl::StrCat(record.worker));
-  const LogField waited("waited", errors::Seconds(record.waited)), ran("ran", errors::Seconds(record.ran));
-  traced ? log_.Log(level, message, {call, request, app, action, worker, waited, ran, reason, trace})
-         : log_.Log(level, message, {call, request, app, action, worker, waited, ran, reason});
+  log_.Log(level, message,
+           {call, request, app, action, {"worker", absl::StrCat(record.worker)}, waited, ran, {"reason", text}, trace});
 }
 
 v1::StatusResponse Arbiter::Status() const {

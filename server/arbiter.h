@@ -140,7 +140,7 @@ class Arbiter final : private Dispatcher::Events, private Supervisor::Events {
   void EndReload(const absl::StatusOr<v1::ReloadResponse>& result, const Done<v1::ReloadResponse>& done);
   std::string DefaultPool() const;
   void TellQueueFull(const CallRecord& record);
-  // Whether a call that was refused is worth a line, and how many of its kind were not before it.
+  // Whether a call that never ran is worth a line, and how many of its kind were not before it.
   bool WorthTelling(const CallRecord& record, uint64_t* untold);
 
   TimerQueue& timers_;

@@ -110,9 +110,7 @@ void AppendJsonString(std::string* out, absl::string_view text) {
 
 // A plain word as it is, anything else as a JSON string.
 void AppendTextValue(std::string* out, absl::string_view value) {
-  bool plain =
-      !value.empty() && value.find_first_of(" \t\"=\\") == absl::string_view::npos && Printable(value) == value;
-  if (plain) {
+  if (value.find_first_of(" \t\"=\\") == absl::string_view::npos && Printable(value) == value) {
     out->append(value.data(), value.size());
   } else {
     AppendJsonString(out, value);
@@ -128,6 +126,7 @@ std::string FormatLine(LogFormat format, LogLevel level, absl::string_view messa
       absl::StrAppend(&line, time, " ", TextLevelName(level), " ");
       AppendPrintable(&line, message);
       for (const auto& [key, value] : fields) {
+        if (value.empty()) continue;
         absl::StrAppend(&line, " ", key, "=");
         AppendTextValue(&line, value);
       }
@@ -136,6 +135,7 @@ std::string FormatLine(LogFormat format, LogLevel level, absl::string_view messa
       absl::StrAppend(&line, "{\"time\":\"", time, "\",\"level\":\"", LevelName(level), "\",\"message\":");
       AppendJsonString(&line, message);
       for (const auto& [key, value] : fields) {
+        if (value.empty()) continue;
         absl::StrAppend(&line, ",\"", key, "\":");
         AppendJsonString(&line, value);
       }

@@ -17,7 +17,7 @@ namespace dirty {
 enum class LogLevel { kDebug, kInfo, kWarning, kError };
 enum class LogFormat { kText, kJson };
 
-// A value of a line; numbers and durations are given as text.
+// A value of a line; numbers and durations are given as text. One that is empty is left out.
 using LogField = std::pair<absl::string_view, std::string>;
 
 class Logger {

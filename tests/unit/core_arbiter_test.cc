@@ -381,6 +381,31 @@ TEST_F(OperatorsTest, RefusalsAreLoggedOnceASecondWithHowManyThereWere) {
   EXPECT_EQ(log_.last_fields.at("more"), "49");
 }
 
+TEST_F(OperatorsTest, CallsThatNeverRanAreLoggedOnceASecondToo) {
+  settings_ = TestSettings({TestPool("p", 1, {TestApp("a")})});
+  settings_.pools[0].apps[0].limits.queue_timeout = absl::Seconds(2);
+  arbiter_.Start(settings_);
+  BootAll();
+  FakeCaller running, waiting[50];
+  Submit(running);
+  for (FakeCaller& caller : waiting) Submit(caller);
+  time_.Advance(absl::Seconds(2));
+  EXPECT_EQ(waiting[49].reason(), v1::REASON_QUEUE_TIMEOUT);
+  auto lines = [&] {
+    return std::count_if(log_.lines.begin(), log_.lines.end(),
+                         [](const std::string& line) { return absl::StartsWith(line, "call not run: waited 2.0 s"); });
+  };
+  EXPECT_EQ(lines(), 1);
+  EXPECT_EQ(log_.last_fields.at("call"), "x-2");
+  EXPECT_EQ(log_.last_fields.at("waited"), "2.0 s");
+  EXPECT_EQ(log_.last_fields.count("worker"), 0u);
+  FakeCaller late;
+  Submit(late);
+  time_.Advance(absl::Seconds(2));
+  EXPECT_EQ(lines(), 2);
+  EXPECT_EQ(log_.last_fields.at("more"), "49");
+}
+
 TEST_F(OperatorsTest, LogLevelsAreCheckedAndTold) {
   Start(1);
   v1::SetLogLevelRequest request;

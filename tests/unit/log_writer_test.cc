@@ -53,7 +53,7 @@ TEST_F(LogWriterTest, WritesTimeLevelMessageAndFields) {
   Make(file_)->Info("ready: 2/2 workers",
                     {{"key", "value"}, {"quoted", "two words"}, {"empty", ""}, {"eq", "a=\"b\""}});
   EXPECT_THAT(ReadFile(file_), MatchesRegex("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z INFO "
-                                            "ready: 2/2 workers key=value quoted=\"two words\" empty=\"\" "
+                                            "ready: 2/2 workers key=value quoted=\"two words\" "
                                             "eq=\"a=\\\\\"b\\\\\"\"\n"));
 }
 
