@@ -224,7 +224,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   }
   std::string network_address;  // with the port that it got
   if (network != nullptr) {
-    absl::StatusOr<TcpSocket> socket = ListenTcp(settings.network.address);
+    absl::StatusOr<TcpSocket> socket = ListenOnNetwork(settings.network.address);
     if (!socket.ok()) return Fail(kExitCannotStart, socket.status().message());
     network_address = socket->address;
     listener.AddNetworkSocket(*std::move(socket), *network, builder);

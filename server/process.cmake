@@ -2,7 +2,7 @@
 
 add_library(
   dirty_process STATIC
-  loop/process_signals.cc loop/timers.cc loop/watcher.cc
+  loop/process_signals.cc loop/tcp_socket.cc loop/timers.cc loop/watcher.cc
   observe/log.cc observe/metrics.cc observe/metrics_process.cc observe/metrics_server.cc observe/metrics_text.cc
   observe/process_title.cc observe/systemd.cc observe/worker_output.cc
   supervise/child_process.cc supervise/exec_hooks.cc supervise/posix_cgroup.cc supervise/posix_launcher.cc

@@ -1,7 +1,5 @@
 #include "server/observe/metrics_server.h"
 
-#include <netdb.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -20,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "server/loop/check.h"
+#include "server/loop/tcp_socket.h"
 
 namespace dirty {
 namespace {
@@ -48,33 +47,6 @@ absl::StatusOr<UniqueFd> ListenOnPath(const std::string& address, const std::str
     return Refused(address, strerror(error));
   }
   return fd;
-}
-
-absl::StatusOr<UniqueFd> ListenOnPort(const std::string& address) {
-  const size_t colon = address.rfind(':');
-  if (colon == std::string::npos) return Refused(address, "it is neither HOST:PORT nor unix:PATH");
-  std::string host = address.substr(0, colon);
-  if (absl::StartsWith(host, "[") && absl::EndsWith(host, "]")) host = host.substr(1, host.size() - 2);
-  addrinfo hints = {};
-  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  if (const int error = getaddrinfo(host.c_str(), address.c_str() + colon + 1, &hints, &found); error != 0) {
-    return Refused(address, gai_strerror(error));
-  }
-  absl::StatusOr<UniqueFd> result = Refused(address, "it has no address");
-  for (const addrinfo* each = found; each != nullptr; each = each->ai_next) {
-    UniqueFd fd(socket(each->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    const int yes = 1;
-    if (fd.ok() && setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0 &&
-        bind(fd.get(), each->ai_addr, each->ai_addrlen) == 0 && listen(fd.get(), kBacklog) == 0) {
-      result = std::move(fd);
-      break;
-    }
-    result = Refused(address, strerror(errno));
-  }
-  freeaddrinfo(found);
-  return result;
 }
 
 std::shared_ptr<const std::string> Response(absl::string_view status, absl::string_view type, absl::string_view body,
@@ -108,7 +80,9 @@ bool IsComplete(const std::string& request) {
 
 absl::StatusOr<UniqueFd> MetricsServer::Listen(const std::string& address, std::optional<gid_t> group) {
   absl::string_view path = address;
-  return absl::ConsumePrefix(&path, "unix:") ? ListenOnPath(address, std::string(path), group) : ListenOnPort(address);
+  if (absl::ConsumePrefix(&path, "unix:")) return ListenOnPath(address, std::string(path), group);
+  absl::StatusOr<UniqueFd> fd = ListenTcp(address, kBacklog);
+  return fd.ok() ? std::move(fd) : Refused(address, fd.status().message());
 }
 
 MetricsServer::MetricsServer(UniqueFd listener, Collect collect, absl::Duration patience)

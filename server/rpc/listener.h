@@ -52,7 +52,7 @@ class Listener {
   // Mode 0600; only our own uid and root may connect, whatever the mode becomes.
   absl::Status AddAdminSocket(const std::string& path, grpc::ServerBuilder& builder, UniqueFd passed = UniqueFd());
 
-  // Has the server take the connections of a TCP socket that listens (ListenTcp), from clients as `access`, which
+  // Has the server take the connections of a TCP socket that listens (ListenOnNetwork), from clients as `access`, which
   // outlives the watcher's thread, lets them in. Before the server is built; after the limit of descriptors was raised.
   void AddNetworkSocket(TcpSocket socket, NetworkAccess& access, grpc::ServerBuilder& builder);
 

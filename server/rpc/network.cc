@@ -2,20 +2,17 @@
 
 #include <grpc/grpc_security.h>
 #include <grpc/slice.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "server/loop/check.h"
+#include "server/loop/tcp_socket.h"
 
 namespace dirty {
 namespace {
@@ -89,28 +86,6 @@ bool Equal(absl::string_view given, absl::string_view token) {
   return difference == 0;
 }
 
-// A socket that listens there; none: errno says why.
-UniqueFd ListenAt(const addrinfo& place) {
-  UniqueFd fd(socket(place.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  const int on = 1;
-  if (fd.ok()) setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (!fd.ok() || bind(fd.get(), place.ai_addr, place.ai_addrlen) != 0 || listen(fd.get(), kBacklog) != 0) {
-    const int error = errno;
-    fd.Reset();
-    errno = error;
-  }
-  return fd;
-}
-
-std::string Spell(const sockaddr_storage& address, socklen_t size) {
-  char host[NI_MAXHOST], port[NI_MAXSERV];
-  if (getnameinfo(reinterpret_cast<const sockaddr*>(&address), size, host, sizeof host, port, sizeof port,
-                  NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
-    return "unknown";
-  }
-  return address.ss_family == AF_INET6 ? absl::StrCat("[", host, "]:", port) : absl::StrCat(host, ":", port);
-}
-
 }  // namespace
 
 NetworkAccess::NetworkAccess(const NetworkSettings& settings, NetworkFiles files)
@@ -178,39 +153,18 @@ std::string NetworkAccess::Describe() const {
                       settings_.token_file.empty() ? "" : ", tokens");
 }
 
-absl::StatusOr<TcpSocket> ListenTcp(const std::string& address) {
+absl::StatusOr<TcpSocket> ListenOnNetwork(const std::string& address) {
   auto error = [&](absl::string_view why) {
     return absl::FailedPreconditionError(
         absl::StrCat("network.address: cannot listen on ", address, ": ", why,
                      "; give an address of this machine and a port that is free, or leave network out"));
   };
-  const size_t colon = address.rfind(':');
-  absl::string_view host = absl::string_view(address).substr(0, colon);
-  if (absl::ConsumePrefix(&host, "[")) absl::ConsumeSuffix(&host, "]");
-  addrinfo hints = {};
-  hints.ai_family = AF_UNSPEC;
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
-  addrinfo* found = nullptr;
-  if (int code = getaddrinfo(std::string(host).c_str(), address.c_str() + colon + 1, &hints, &found); code != 0) {
-    return error(code == EAI_SYSTEM ? strerror(errno) : gai_strerror(code));
-  }
-  const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owned(found, freeaddrinfo);
-  TcpSocket listening;
-  int failed = 0;  // at the first address, which is the one that the resolver prefers
-  for (const addrinfo* each = found; each != nullptr && !listening.fd.ok(); each = each->ai_next) {
-    listening.fd = ListenAt(*each);
-    if (listening.fd.ok()) break;
-    if (failed == 0) failed = errno;
-    // Only what this machine does not have is passed over: of a port that is taken, another address would serve others.
-    if (errno != EADDRNOTAVAIL && errno != EAFNOSUPPORT && errno != EPROTONOSUPPORT) break;
-  }
-  if (!listening.fd.ok()) return error(strerror(failed));
+  absl::StatusOr<UniqueFd> fd = ListenTcp(address, kBacklog);
+  if (!fd.ok()) return error(fd.status().message());
   sockaddr_storage own = {};
   socklen_t size = sizeof own;
-  DIRTY_CHECK(getsockname(listening.fd.get(), reinterpret_cast<sockaddr*>(&own), &size) == 0, "getsockname");
-  listening.address = Spell(own, size);
-  return listening;
+  DIRTY_CHECK(getsockname(fd->get(), reinterpret_cast<sockaddr*>(&own), &size) == 0, "getsockname");
+  return TcpSocket{.fd = *std::move(fd), .address = SpellTcp(own, size)};
 }
 
 void SetTcpOptions(int fd) {
@@ -228,7 +182,7 @@ std::string TcpPeer(int fd) {
   sockaddr_storage peer = {};
   socklen_t size = sizeof peer;
   if (getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) != 0) return "unknown";
-  return Spell(peer, size);
+  return SpellTcp(peer, size);
 }
 
 }  // namespace dirty

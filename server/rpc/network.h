@@ -69,9 +69,8 @@ struct TcpSocket {
   std::string address;  // "127.0.0.1:8443", with the port that it got
 };
 
-// `address`: HOST:PORT. Looks the host up: not on the loop. Of several addresses the first that can be had. The error
-// names the key and what to do.
-absl::StatusOr<TcpSocket> ListenTcp(const std::string& address);
+// ListenTcp on `network.address`. The error names the key and what to do.
+absl::StatusOr<TcpSocket> ListenOnNetwork(const std::string& address);
 
 // Of an accepted connection: answers are sent at once, and a peer that vanished is found in a minute.
 void SetTcpOptions(int fd);
