@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "server/loop/start_thread.h"
+#include "server/supervise/accounts.h"
 #include "server/supervise/python_config.h"
 
 extern char** environ;
@@ -66,10 +67,12 @@ void ConfigReader::Read(std::function<void(absl::StatusOr<Settings>)> done) {
   read_.reset();
   absl::StatusOr<std::thread> thread = StartThread([this, done] {
     absl::StatusOr<LoadedConfig> loaded = LoadConfig(command_line_, context_);
+    const absl::Status accounts = loaded.ok() ? CheckAccounts(loaded->settings) : absl::OkStatus();
     absl::StatusOr<NetworkFiles> files = NetworkFiles();
     if (network_ != nullptr) files = ReadNetworkFiles(network_->settings());
-    poster_.Post([this, done, loaded = std::move(loaded), files = std::move(files)]() mutable {
+    poster_.Post([this, done, accounts, loaded = std::move(loaded), files = std::move(files)]() mutable {
       if (!loaded.ok()) return done(loaded.status());
+      if (!accounts.ok()) return done(accounts);
       if (!files.ok()) return done(files.status());
       if (network_ != nullptr) read_ = *std::move(files);
       done(std::move(loaded->settings));

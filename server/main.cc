@@ -1,6 +1,5 @@
 // dirtyd: wiring only. Builds everything from top to bottom, runs the loop, takes it down in the opposite order.
 
-#include <grp.h>
 #include <grpc/grpc.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/resource_quota.h>
@@ -20,7 +19,6 @@
 #include <vector>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
@@ -54,6 +52,7 @@
 #include "server/rpc/passed_sockets.h"
 #include "server/rpc/reflection.h"
 #include "server/rpc/runtime_dir.h"
+#include "server/supervise/accounts.h"
 #include "server/supervise/exec_hooks.h"
 #include "server/supervise/grpc_links.h"
 #include "server/supervise/posix_launcher.h"
@@ -84,16 +83,6 @@ std::string Prefix() {
   std::error_code error;
   std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
   return self.parent_path().parent_path().string();
-}
-
-absl::StatusOr<std::optional<gid_t>> FindGroup(const std::string& name) {
-  if (name.empty()) return std::optional<gid_t>();
-  // The largest one means that nothing is to change.
-  constexpr auto kNone = static_cast<gid_t>(-1);
-  if (gid_t number; absl::SimpleAtoi(name, &number) && number != kNone) return std::optional<gid_t>(number);
-  group* found = getgrnam(name.c_str());
-  if (found == nullptr) return absl::NotFoundError(absl::StrCat("socket_group: there is no group \"", name, "\""));
-  return std::optional<gid_t>(found->gr_gid);
 }
 
 Logger::Options LogOptions(const Settings& settings) {
@@ -172,7 +161,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   if (absl::Status status = PrepareWorkersDirectory(settings.runtime_dir, first.user, first.group); !status.ok()) {
     return Fail(kExitCannotStart, status.message());
   }
-  absl::StatusOr<std::optional<gid_t>> group = FindGroup(settings.socket_group);
+  absl::StatusOr<std::optional<gid_t>> group = FindSocketGroup(settings.socket_group);
   if (!group.ok()) return Fail(kExitCannotStart, group.status().message());
   UniqueFd metrics_listener;
   if (!settings.metrics.empty()) {
@@ -494,6 +483,9 @@ int Main(int argc, char** argv) {
   absl::StatusOr<LoadedConfig> loaded = LoadConfig(*command_line, context);
   if (!loaded.ok()) return Fail(kExitUsage, loaded.status().message());
   if (command_line->action == CommandLine::Action::kCheck) {
+    if (absl::Status accounts = CheckAccounts(loaded->settings); !accounts.ok()) {
+      return Fail(kExitUsage, accounts.message());
+    }
     fputs(ToYaml(loaded->config).c_str(), stdout);
     return 0;
   }

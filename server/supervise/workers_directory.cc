@@ -2,8 +2,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,36 +11,12 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "server/loop/unique_fd.h"
+#include "server/supervise/accounts.h"
 
 namespace dirty {
 namespace {
-
-using Owner = std::pair<uid_t, gid_t>;
-
-// A name of the database, else a number.
-absl::StatusOr<Owner> FindOwner(const std::string& user, const std::string& group) {
-  Owner owner(geteuid(), getegid());
-  if (!user.empty()) {
-    if (const passwd* entry = getpwnam(user.c_str())) {
-      owner = {entry->pw_uid, entry->pw_gid};
-    } else if (!absl::SimpleAtoi(user, &owner.first)) {
-      return absl::NotFoundError(absl::StrCat("user: there is no user ", user));
-    } else if (const passwd* numbered = getpwuid(owner.first)) {
-      owner.second = numbered->pw_gid;
-    }
-  }
-  if (!group.empty()) {
-    if (const struct group* entry = getgrnam(group.c_str())) {
-      owner.second = entry->gr_gid;
-    } else if (!absl::SimpleAtoi(group, &owner.second)) {
-      return absl::NotFoundError(absl::StrCat("group: there is no group ", group));
-    }
-  }
-  return owner;
-}
 
 // Removes what a killed dirtyd's workers left: sockets. False: it holds something else, `what`, and is left alone.
 bool Clear(UniqueFd folder, std::string* what) {
@@ -96,10 +70,9 @@ absl::Status PrepareWorkersDirectory(const std::string& runtime_dir, const std::
                                "\", which is no worker's socket: is this a folder of dirtyd's? Remove it, "
                                "or choose another --runtime_dir"));
   }
-  Owner present(status.st_uid, status.st_gid);
-  if (*owner != present && fchown(folder.get(), owner->first, owner->second) != 0) {
-    return failed(
-        absl::StrCat("cannot be given to uid ", owner->first, ", gid ", owner->second, ": ", strerror(errno)));
+  const bool theirs = owner->uid == status.st_uid && owner->gid == status.st_gid;
+  if (!theirs && fchown(folder.get(), owner->uid, owner->gid) != 0) {
+    return failed(absl::StrCat("cannot be given to uid ", owner->uid, ", gid ", owner->gid, ": ", strerror(errno)));
   }
   if (fchmod(folder.get(), 0700) != 0) return failed(strerror(errno));
   return absl::OkStatus();

@@ -149,6 +149,17 @@ TEST(UnderLoad, AReloadOfAFileWithATypoChangesNothing) {
 
 // --- Reload ---
 
+TEST(Reload, ToAUserThatIsNoneIsRefused) {
+  Deployment deployment;
+  Dirtyd dirtyd({}, deployment.Options(OneApp("workers: 1")));
+  Configure(dirtyd, OneApp("workers: 1\nuser: nobody-here"));
+  const grpc::Status failed = Reload(dirtyd);
+  EXPECT_EQ(failed.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(ErrorOf(failed).message(), HasSubstr("user: there is no user \"nobody-here\""));
+  EXPECT_EQ(dirtyd.Status().generation(), 1u);
+  dirtyd.Stop(SIGTERM);
+}
+
 TEST(Reload, BySignalRunsTheNewCode) {
   Deployment deployment;
   Dirtyd dirtyd({}, deployment.Options(OneApp("workers: 2")));

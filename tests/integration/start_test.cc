@@ -112,6 +112,16 @@ TEST(Socket, AGroupThatIsNoneIsAClearError) {
   }
 }
 
+TEST(Configuration, CheckLooksForUsersAndGroups) {
+  for (const char* key : {"user", "group", "socket_group"}) {
+    Ran ran = RunProgram({Program("dirtyd"), "--check", kEcho, absl::StrCat("--", key), "nobody-here"});
+    EXPECT_EQ(ran.code, 2);
+    EXPECT_THAT(ran.err,
+                HasSubstr(absl::StrCat(key, ": there is no ", key[0] == 'u' ? "user" : "group", " \"nobody-here\"")));
+    EXPECT_EQ(ran.out, "");
+  }
+}
+
 TEST(RuntimeDir, ASecondDirtydIsToldWhoHoldsIt) {
   Dirtyd dirtyd({kEcho});
   Ran second = RunProgram(dirtyd.Arguments({}));
