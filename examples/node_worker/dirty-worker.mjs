@@ -9,6 +9,7 @@ import { ReasonNumber as Reason, WorkerFrame } from "dirty-client/protocol";
 import { failure, Call } from "./call.mjs";
 
 let config; // dirtyd's hello
+let ready = false;
 let draining = false;
 let lost = false;
 const apps = new Map(); // by name, in the order in which they were loaded
@@ -44,10 +45,6 @@ const handlers = {
   },
 
   start(start) {
-    if (draining) {
-      const error = failure(Reason.REASON_SHUTTING_DOWN, "the worker was told to end and did not start the call");
-      return send({ $case: "done", value: { call: start.call, outcome: { $case: "error", value: error } } });
-    }
     const call = new Call(start, config, send);
     calls.set(start.call, call);
     void call.run(apps.get(start.request.app)).finally(() => {
@@ -83,8 +80,14 @@ const handlers = {
 };
 link.on("message", ({ what, value }) => handlers[what](value));
 
-// The first SIGTERM ends the worker as a drain does, the second at once. SIGINT is meant for dirtyd.
-process.on("SIGTERM", () => (draining ? process.exit(128 + 15) : handlers.drain()));
+// At the first SIGTERM dirtyd is told, which drains this worker once another one has its place; before it is ready it ends.
+// The second ends it at once. SIGINT is meant for dirtyd.
+let terms = 0;
+process.on("SIGTERM", () => {
+  if (++terms > 1) process.exit(128 + 15);
+  if (!ready) handlers.drain();
+  else if (!draining) send({ $case: "ending", value: {} });
+});
 process.on("SIGINT", () => {});
 
 let loading;
@@ -97,7 +100,9 @@ async function load() {
       await sendAndWait({ $case: "appStarting", value: { app: spec.name } });
       send(await loadApp(spec));
     }
-    if (!draining) send({ $case: "ready", value: {} });
+    if (draining) return;
+    ready = true;
+    send({ $case: "ready", value: {} });
   })();
   await loading;
   loading = undefined;

@@ -432,8 +432,6 @@ void Dispatcher::OnCallDone(WorkerId worker_id, v1::CallDone& done) {
   app->service_time += (ran - app->service_time) / 8;
   const bool refused = done.has_error() && done.error().reason() != v1::REASON_APP_ERROR;
   if (!call->asked_to_stop && !refused) app->shedder.OnServed(ran);
-  // Somebody else than us told the worker to end. Of the arbiter, SHUTTING_DOWN would not be true.
-  const bool ends = done.error().reason() == v1::REASON_SHUTTING_DOWN;
   if (call->listener != nullptr) {
     Outcome outcome;
     // Above the transport's own limit, what is to be sent would end us.
@@ -450,7 +448,7 @@ void Dispatcher::OnCallDone(WorkerId worker_id, v1::CallDone& done) {
         v1::Reason reason = outcome.error->reason();
         bool known = reason == v1::REASON_INVALID_REQUEST || reason == v1::REASON_TOO_LARGE ||
                      (reason == v1::REASON_CANCELLED && call->asked_to_stop);
-        if (!known) outcome.error->set_reason(ends ? v1::REASON_WORKER_LOST : v1::REASON_APP_ERROR);
+        if (!known) outcome.error->set_reason(v1::REASON_APP_ERROR);
         break;
       }
       case v1::CallDone::OUTCOME_NOT_SET:
@@ -458,10 +456,6 @@ void Dispatcher::OnCallDone(WorkerId worker_id, v1::CallDone& done) {
         break;
     }
     Answer(call, std::move(outcome));
-  }
-  if (ends) {  // or it would refuse whatever comes, one call after the other
-    CutOffWorker(worker_id);
-    events_.OnWorkerEnds(worker_id);
   }
   FreeSlot(call);
 }

@@ -87,18 +87,15 @@ struct CallRecord {
 
 class Dispatcher {
  public:
-  // What others do about calls. Called on the loop, never from within a call to the dispatcher but for OnCallRecord,
-  // OnSlotFree and OnWorkerEnds.
+  // What others do about calls. Called on the loop, never from within a call to the dispatcher but for OnCallRecord
+  // and OnSlotFree.
   class Events {
    public:
     virtual ~Events() = default;
-    // A draining worker runs nothing any more (also where it ran nothing when it was told to drain), or one that takes
-    // no calls because somebody else told it to end.
+    // A draining worker runs nothing any more (also where it ran nothing when it was told to drain).
     virtual void OnWorkerIdle(WorkerId worker) = 0;
     // A slot is free again; the worker has ended so many calls.
     virtual void OnSlotFree(WorkerId worker, uint64_t calls) = 0;
-    // Somebody else told the worker to end: it takes no calls any more, and may run those that it has for long.
-    virtual void OnWorkerEnds(WorkerId worker) = 0;
     // `kill_after` has passed and the call still holds its slot: the worker must go.
     virtual void OnCallStuck(WorkerId worker, CallNumber call, const std::string& what) = 0;
     // Admission is closed, and no call waits or holds a listener any more.

@@ -101,7 +101,6 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
   // From the dispatcher, by way of the arbiter.
   void OnWorkerIdle(WorkerId worker);
   void OnSlotFree(WorkerId worker, uint64_t calls);
-  void OnWorkerEnds(WorkerId worker);
   void OnCallStuck(WorkerId worker, CallNumber call, const std::string& what);
 
   // WorkerLauncher::Events
@@ -114,6 +113,7 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
   void OnAppSkipped(WorkerId worker, absl::string_view app, uint32_t workers) override;
   void OnAppFailed(WorkerId worker, absl::string_view app, const v1::Error& error) override;
   void OnWorkerReady(WorkerId worker) override;
+  void OnWorkerEnding(WorkerId worker) override;
   void OnPong(WorkerId worker, uint64_t sequence) override;
   void OnLinkBroken(WorkerId worker, const std::string& why) override;
 
@@ -194,6 +194,7 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
   void AppBootFailed(absl::string_view app, const Worker& worker, std::string reason);
   // A worker ended before it was ready: whose fault it was.
   void ChargeFailedStart(const Worker& worker, const std::string& what);
+  absl::Duration PauseAfter(const Worker& worker);       // before the next in its seat, where this one did not last
   absl::Duration BootLimit(const Worker& worker) const;  // the longest boot_timeout of its apps
   void ArmBootTimer(Worker& worker, absl::Duration limit, std::string what);
   void ArmNotice(WorkerId id);

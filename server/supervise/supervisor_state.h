@@ -37,6 +37,7 @@ struct Supervisor::Worker {
   std::set<std::string> failed_apps;
   std::map<std::string, uint32_t> app_workers;  // what they said, if the configuration does not: App::workers
   bool recycle = false;                         // to be replaced although nothing changed
+  bool told_to_end = false;                     // by somebody else
   bool outdated = false;                        // to be replaced by the rollout under way
   bool of_rollout = false;                      // spawned while one was under way
   bool booted = false;                          // every app was tried; the hook dirty_worker_init may still run
@@ -51,6 +52,7 @@ struct Supervisor::Worker {
   TimerQueue::TimerId notice_timer = 0;
   TimerQueue::TimerId ping_timer = 0;
   TimerQueue::TimerId end_timer = 0;
+  TimerQueue::TimerId recycle_timer = 0;
 
   // One whose link broke takes no calls, whatever its phase.
   bool serves() const { return phase == Phase::kReady && !link_broken; }
@@ -61,7 +63,7 @@ struct Supervisor::Seat {
   uint32_t index = 0;
   WorkerId current = 0;
   WorkerId incoming = 0;  // its replacement, until it is ready
-  uint32_t crashes = 0;   // in a row, after having been ready
+  uint32_t crashes = 0;   // in a row, soon after having been ready; an end that somebody else wants counts too
   TimerQueue::TimerId respawn_timer = 0;
   std::deque<v1::WorkerExit> exits;  // newest first
 };

@@ -247,12 +247,23 @@ void Supervisor::OnSlotFree(WorkerId id, uint64_t calls) {
   timers_.Schedule(timers_.Now(), [this] { Reconcile(); });
 }
 
-void Supervisor::OnWorkerEnds(WorkerId id) {
+void Supervisor::OnWorkerEnding(WorkerId id) {
   Worker* worker = Find(id);
-  if (worker == nullptr || worker->phase != Phase::kReady || worker->recycle) return;
-  worker->recycle = true;
+  if (worker == nullptr || !worker->serves() || worker->seat == nullptr) return;
+  if (worker->recycle || std::exchange(worker->told_to_end, true)) return;
   log_.Info(absl::StrCat(Name(*worker), ": recycling, somebody else told it to end"));
-  timers_.Schedule(timers_.Now(), [this] { Reconcile(); });
+  worker->recycle_timer = timers_.ScheduleIn(PauseAfter(*worker), [this, id] {
+    Worker& ready = *Find(id);
+    ready.recycle_timer = 0;
+    ready.recycle = true;
+    Reconcile();
+  });
+}
+
+absl::Duration Supervisor::PauseAfter(const Worker& worker) {
+  uint32_t& crashes = worker.seat->crashes;
+  if (timers_.Now() - worker.ready_at >= kLasting) crashes = 0;
+  return crashes++ > 0 ? Backoff(settings_.restart, crashes - 1, chance_()) : absl::ZeroDuration();
 }
 
 void Supervisor::Retire(Worker& worker, absl::string_view reason) {
@@ -282,10 +293,8 @@ void Supervisor::Retire(Worker& worker, absl::string_view reason) {
 
 void Supervisor::OnWorkerIdle(WorkerId id) {
   Worker* worker = Find(id);
-  // One without a link is told nothing: it is about to die or to be killed. One that is ready was told to end by
-  // somebody else.
-  if (worker == nullptr || worker->link_broken) return;
-  if (worker->phase != Phase::kDraining && worker->phase != Phase::kReady) return;
+  // One without a link is told nothing: it is about to die or to be killed.
+  if (worker == nullptr || worker->phase != Phase::kDraining || worker->link_broken) return;
   worker->phase = Phase::kStopping;
   links_.Drain(id);
   KillAfter(*worker, kCloseTimeout, "close() took too long");
@@ -395,9 +404,7 @@ void Supervisor::OnExit(WorkerId id, const ExitStatus& status) {
         // Its replacement is on the way already.
         seat->current = std::exchange(seat->incoming, 0);
       } else if (was_ready && !stopping_) {
-        if (timers_.Now() - worker->ready_at >= kLasting) seat->crashes = 0;
-        if (seat->crashes++ > 0) {
-          absl::Duration wait = Backoff(settings_.restart, seat->crashes - 1, chance_());
+        if (absl::Duration wait = PauseAfter(*worker); wait > absl::ZeroDuration()) {
           seat->respawn_timer = timers_.ScheduleIn(wait, [this, seat] {
             seat->respawn_timer = 0;
             Reconcile();
@@ -541,6 +548,7 @@ void Supervisor::CancelTimers(Worker& worker) {
   timers_.Cancel(worker.notice_timer);
   timers_.Cancel(worker.ping_timer);
   timers_.Cancel(worker.end_timer);
+  timers_.Cancel(worker.recycle_timer);
 }
 
 }  // namespace dirty

@@ -44,6 +44,9 @@ absl::Status WorkerFrames::Handle(v1::WorkerFrame& frame) {
     case v1::WorkerFrame::kReady:
       events_.OnWorkerReady(worker_);
       break;
+    case v1::WorkerFrame::kEnding:
+      events_.OnWorkerEnding(worker_);
+      break;
     case v1::WorkerFrame::kHello:
     case v1::WorkerFrame::FRAME_NOT_SET:  // newer than we are
       break;

@@ -83,6 +83,8 @@ class WorkerLinks {
     virtual void OnAppSkipped(WorkerId worker, absl::string_view app, uint32_t workers) = 0;
     // Every app was tried.
     virtual void OnWorkerReady(WorkerId worker) = 0;
+    // Somebody else told it to end. It goes on until it is drained.
+    virtual void OnWorkerEnding(WorkerId worker) = 0;
     virtual void OnPong(WorkerId worker, uint64_t sequence) = 0;
     // The stream ended or broke, or the worker violated the protocol. Never after Close.
     virtual void OnLinkBroken(WorkerId worker, const std::string& why) = 0;

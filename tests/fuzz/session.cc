@@ -198,7 +198,6 @@ class Server final : Dispatcher::Events {
   // Dispatcher::Events
   void OnWorkerIdle(WorkerId) override {}
   void OnSlotFree(WorkerId, uint64_t) override {}
-  void OnWorkerEnds(WorkerId) override {}
   void OnCallStuck(WorkerId, CallNumber call, const std::string& what) override {
     FUZZ_EXPECT(false, "call ", call, ": ", what);  // ours ends when it is asked to
   }

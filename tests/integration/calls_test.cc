@@ -495,7 +495,8 @@ TEST(Deadline, InTheQueueSaysWhyNothingWasFree) {
   auto late = client.Execute(kEcho, "pid");
   ASSERT_FALSE(late.ok());
   EXPECT_EQ(late.error().reason, Reason::kQueueTimeout);
-  EXPECT_THAT(late.error().message, AllOf(HasSubstr("all 1 slot"), HasSubstr("wait_for_file"), HasSubstr(kSlow)));
+  EXPECT_THAT(late.error().message,
+              AllOf(HasSubstr("the only slot is busy"), HasSubstr("wait_for_file"), HasSubstr(kSlow)));
   EXPECT_TRUE(late.error().timeout.has_value());
   held.Release();
   EXPECT_TRUE(held.Get().ok());

@@ -82,6 +82,27 @@ TEST(UnderLoad, ReloadingScalingAndRecyclingLoseNoCall) {
   dirtyd.Stop(SIGTERM);
 }
 
+TEST(UnderLoad, WorkersThatSomebodyElseTellsToEndLoseNoCall) {
+  Deployment deployment;
+  Dirtyd dirtyd({}, deployment.Options(OneApp("workers: 2\nthreads: 2")));
+  client::Client client = dirtyd.NewClient();
+  const std::atomic<int> oldest{1};
+  Load load(8, VersionCall(client, oldest));
+  for (size_t round = 1; round <= 6; ++round) {
+    load.WaitForMore(50);
+    const v1::WorkerStatus worker = dirtyd.WaitForWorkers(2).front();
+    ASSERT_EQ(kill(static_cast<pid_t>(worker.pid()), SIGTERM), 0);
+    ASSERT_TRUE(WaitUntil([&] { return dirtyd.Status().exits_size() == static_cast<int>(round); }));
+    const v1::WorkerExit exit = dirtyd.Status().exits(0);
+    EXPECT_EQ(exit.worker_id(), worker.id());
+    EXPECT_EQ(exit.reason(), "recycled");
+    EXPECT_EQ(exit.exit_code(), 0);
+  }
+  load.Stop();
+  EXPECT_EQ(dirtyd.App(kVersioned).counters().ok(), load.ended());
+  dirtyd.Stop(SIGTERM);
+}
+
 TEST(UnderLoad, AReloadToAnAppThatRaisesChangesNothing) {
   Deployment deployment;
   Dirtyd dirtyd({}, deployment.Options(OneApp("workers: 2")));

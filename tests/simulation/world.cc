@@ -482,6 +482,8 @@ void World::Act() {
       Exit(id, 0, 9);
     } else if (Fault("stopped from outside", 6)) {
       process.stopped = true;
+    } else if (process.attached && !process.cut_off && Fault("told to end from outside", 4)) {
+      arbiter_->supervisor().OnWorkerEnding(id);
     } else if (process.attached && !process.cut_off && Fault("a link breaks", 4)) {
       process.cut_off = true;
       arbiter_->supervisor().OnLinkBroken(id, "reset");

@@ -49,7 +49,6 @@ class DispatcherTest : public ::testing::Test, protected Dispatcher::Events {
   // Dispatcher::Events
   void OnWorkerIdle(WorkerId worker) override { idle_.insert(worker); }
   void OnSlotFree(WorkerId, uint64_t) override {}
-  void OnWorkerEnds(WorkerId worker) override { ending_.insert(worker); }
   void OnCallStuck(WorkerId worker, CallNumber, const std::string& what) override {
     stuck_.insert(worker);
     stuck_what_ = what;
@@ -61,7 +60,6 @@ class DispatcherTest : public ::testing::Test, protected Dispatcher::Events {
   Dispatcher dispatcher_{time_.timers, *this, {.id_prefix = "x-"}};
   std::vector<std::unique_ptr<FakePort>> ports_;
   std::set<WorkerId> idle_;
-  std::set<WorkerId> ending_;
   std::set<WorkerId> stuck_;
   std::string stuck_what_;
   int all_ended_ = 0;
@@ -144,32 +142,6 @@ TEST_F(DispatcherTest, AResultFarAboveTheLimitIsTooLarge) {
   EXPECT_EQ(failed.outcome.error->traceback(), "");
   EXPECT_EQ(Status().counters().too_large(), 2u);
   EXPECT_EQ(Status().running(), 0u);
-}
-
-TEST_F(DispatcherTest, AWorkerThatSomebodyElseToldToEndIsLost) {
-  FakePort* worker = AddWorker(7, {"a", "b"}, 2);
-  FakeCaller running, caller, waiting;
-  const CallNumber first = Submit(running).call;
-  v1::CallDone done;
-  done.set_call(Submit(caller).call);
-  Submit(waiting);
-  done.mutable_error()->set_reason(v1::REASON_SHUTTING_DOWN);
-  done.mutable_error()->set_message("the worker was told to end (SIGTERM) and did not start the call");
-  dispatcher_.OnCallDone(7, done);
-  ASSERT_EQ(caller.reason(), v1::REASON_WORKER_LOST);
-  EXPECT_EQ(caller.outcome.error->worker_id(), 7u);
-  EXPECT_THAT(caller.outcome.error->message(), HasSubstr("did not start the call"));
-  EXPECT_EQ(Status().counters().worker_lost(), 1u);
-  // It gets no more, which it would refuse too; what it runs may end.
-  EXPECT_EQ(ending_.count(7), 1u);
-  EXPECT_EQ(worker->started.size(), 2u);
-  EXPECT_EQ(Status().queued(), 1u);
-  EXPECT_EQ(Status().ready_workers(), 0u);
-  Done(7, first);
-  EXPECT_TRUE(running.ok());
-  time_.Settle();
-  EXPECT_EQ(idle_.count(7), 1u);
-  EXPECT_EQ(AddWorker(8)->started.size(), 1u);
 }
 
 TEST_F(DispatcherTest, WaitsUntilAWorkerComes) {

@@ -53,7 +53,6 @@ class OverloadTest : public ::testing::Test, protected Dispatcher::Events, prote
   // Dispatcher::Events
   void OnWorkerIdle(WorkerId) override {}
   void OnSlotFree(WorkerId, uint64_t) override {}
-  void OnWorkerEnds(WorkerId) override {}
   void OnCallStuck(WorkerId, CallNumber, const std::string& what) override { ADD_FAILURE() << what; }
   void OnAllCallsEnded() override {}
   void OnCallRecord(const CallRecord&) override {}

@@ -46,7 +46,6 @@ class StreamTest : public ::testing::Test, protected Dispatcher::Events {
   // Dispatcher::Events
   void OnWorkerIdle(WorkerId) override {}
   void OnSlotFree(WorkerId, uint64_t) override {}
-  void OnWorkerEnds(WorkerId) override {}
   void OnCallStuck(WorkerId, CallNumber, const std::string&) override { ++stuck_; }
   void OnAllCallsEnded() override {}
   void OnCallRecord(const CallRecord& record) override {

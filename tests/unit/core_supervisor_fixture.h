@@ -135,7 +135,6 @@ class SupervisorTest : public ::testing::Test, protected Dispatcher::Events, pro
   // Dispatcher::Events
   void OnWorkerIdle(WorkerId worker) override { supervisor_.OnWorkerIdle(worker); }
   void OnSlotFree(WorkerId worker, uint64_t calls) override { supervisor_.OnSlotFree(worker, calls); }
-  void OnWorkerEnds(WorkerId worker) override { supervisor_.OnWorkerEnds(worker); }
   void OnCallStuck(WorkerId worker, CallNumber call, const std::string& what) override {
     supervisor_.OnCallStuck(worker, call, what);
   }

@@ -273,22 +273,55 @@ TEST_F(SupervisorTest, AWorkerThatLosesAnAppToAnotherIsReplacedOnce) {
   EXPECT_EQ(workers_.launches, 3);
 }
 
-TEST_F(SupervisorTest, AWorkerThatSomebodyElseToldToEndIsToldToExitAndReplaced) {
+TEST_F(SupervisorTest, AWorkerThatSomebodyElseToldToEndGoesOnUntilAnotherIsReady) {
   Start(TestSettings({TestPool("p", 1, {TestApp("a")})}));
   Obey();
-  FakeCaller caller;
-  v1::CallDone done;
-  done.set_call(Submit(caller).call);
-  done.mutable_error()->set_reason(v1::REASON_SHUTTING_DOWN);
-  ASSERT_NE(done.call(), 0u);
-  dispatcher_.OnCallDone(1, done);
+  FakeCaller running, waiting;
+  const CallNumber first = Submit(running).call;
+  Submit(waiting);
+  supervisor_.OnWorkerEnding(1);
+  time_.Settle();
+  ASSERT_TRUE(workers_.alive.contains(2));
+  Done(1, first);
+  EXPECT_TRUE(running.ok());
+  ASSERT_EQ(workers_.alive[1].port.started.size(), 2u) << "it takes calls until then";
+  EXPECT_FALSE(workers_.alive[1].draining);
+  Boot(2);
+  Done(1, workers_.alive[1].port.started[1]->call());
+  EXPECT_TRUE(waiting.ok());
   time_.Settle();
   EXPECT_TRUE(workers_.alive[1].draining);
-  // Should it not exit, it is killed.
-  time_.Advance(absl::Seconds(61));
-  EXPECT_TRUE(workers_.alive[1].killed);
-  Die(1);
-  EXPECT_TRUE(workers_.alive.contains(2));
+  ExitCleanly(1);
+  EXPECT_EQ(Status().exits(0).reason(), "recycled");
+}
+
+TEST_F(SupervisorTest, AWorkerThatIsToldToEndAgainAndAgainIsReplacedLessOften) {
+  Start(TestSettings({TestPool("p", 1, {TestApp("a")})}));
+  Obey();
+  for (int i = 0; i < 100; ++i) supervisor_.OnWorkerEnding(1);  // once is enough
+  time_.Settle();
+  Obey();
+  supervisor_.OnWorkerEnding(2);
+  time_.Settle();
+  EXPECT_THAT(Alive(), ElementsAre(2));
+  time_.Advance(absl::Milliseconds(100));
+  EXPECT_THAT(Alive(), ElementsAre(2, 3));
+  Obey();
+  supervisor_.OnWorkerEnding(3);
+  time_.Advance(absl::Milliseconds(100));
+  EXPECT_THAT(Alive(), ElementsAre(3));
+  // One that dies before its turn has come is replaced as any other.
+  Die(3);
+  time_.Advance(absl::Seconds(1));
+  EXPECT_THAT(Alive(), ElementsAre(4));
+  // One that lasted is replaced at once, and one that does not serve yet is not asked.
+  supervisor_.OnWorkerEnding(4);
+  Obey();
+  time_.Advance(absl::Seconds(10));
+  EXPECT_THAT(Alive(), ElementsAre(4));
+  supervisor_.OnWorkerEnding(4);
+  time_.Settle();
+  EXPECT_THAT(Alive(), ElementsAre(4, 5));
 }
 
 TEST_F(SupervisorTest, AnAppThatIsWhereItShouldBeIsNotToBeRetried) {

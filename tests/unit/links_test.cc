@@ -134,6 +134,7 @@ class LinksTest : public ::testing::Test,
     Tell(absl::StrCat("skipped ", app, " ", workers));
   }
   void OnWorkerReady(WorkerId) override { Tell("ready"); }
+  void OnWorkerEnding(WorkerId) override { Tell("ending"); }
   void OnPong(WorkerId, uint64_t sequence) override { Tell(absl::StrCat("pong ", sequence)); }
   void OnLinkBroken(WorkerId, const std::string& why) override { Tell("broken: " + why); }
   void OnListening(WorkerId) override { Tell("listening"); }
@@ -142,7 +143,6 @@ class LinksTest : public ::testing::Test,
   }
   void OnWorkerIdle(WorkerId) override {}
   void OnSlotFree(WorkerId, uint64_t) override { loop_->Quit(); }
-  void OnWorkerEnds(WorkerId) override {}
   void OnCallStuck(WorkerId, CallNumber, const std::string&) override {}
   void OnAllCallsEnded() override {}
   void OnCallRecord(const CallRecord&) override {}

@@ -184,7 +184,6 @@ class DispatcherMetricsTest : public ::testing::Test, private Dispatcher::Events
  private:
   void OnWorkerIdle(WorkerId) override {}
   void OnSlotFree(WorkerId, uint64_t) override {}
-  void OnWorkerEnds(WorkerId) override {}
   void OnCallStuck(WorkerId, CallNumber, const std::string&) override {}
   void OnAllCallsEnded() override {}
   void OnCallRecord(const CallRecord& record) override { traces_.emplace_back(record.trace_id); }

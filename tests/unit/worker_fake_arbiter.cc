@@ -104,7 +104,9 @@ FakeArbiter::~FakeArbiter() {
   if (!reaped_) {
     // Asked first: a worker that ends by itself is looked at for leaks, and its coverage counts. Some are stuck on
     // purpose.
-    kill(pid_, SIGTERM);
+    v1::ArbiterFrame drain;
+    drain.mutable_drain();
+    if (stream_ == nullptr || !stream_->Write(drain)) kill(pid_, SIGTERM);
     int pidfd = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
     pollfd poll_end = {pidfd, POLLIN, 0};
     poll(&poll_end, 1, std::chrono::milliseconds(kEndTime).count());

@@ -437,23 +437,35 @@ TEST(Draining, DuringInitSkipsTheAppsThatAreLeft) {
   EXPECT_EQ(ReadFile(files.File("log")), absl::StrCat("Closer1 ", arbiter.pid(), "\n"));
 }
 
-TEST(Draining, SigtermDrainsAndLaterCallsAreToldThatTheyNeverStarted) {
+TEST(Draining, SigtermIsToldAndCallsComeAsBeforeUntilTheDrain) {
   TemporaryDirectory files;
   FakeArbiter arbiter(Environment{{"DIRTY_TEST_CLOSE_LOG", files.File("log")}});
-  arbiter.Load("Closer").Load("Slow").AttachAndWait();
+  arbiter.Load("Closer").Load("Slow").Load("Echo").AttachAndWait();
   uint64_t call = arbiter.Start("Slow", "wait_for_file", Json({files.File("go"), files.File("started")}).dump());
   AwaitThat("the call runs", [&] { return FileExists(files.File("started")); });
+  const uint64_t waiting = arbiter.Start("Echo", "counter");
   arbiter.Signal(SIGTERM);
-  AwaitThat("calls are refused", [&] {
-    uint64_t late = arbiter.Start("Closer", "any");
-    arbiter.Cancel(late, v1::CANCEL_REASON_CLIENT);
-    // A call that came before the signal waits for the slot; one that came after is refused at once.
-    arbiter.Ping(late);
-    return arbiter.HasEnded(late);
-  });
-  EXPECT_EQ(arbiter.Next(v1::WorkerFrame::kDone).done().error().reason(), v1::REASON_SHUTTING_DOWN);
+  EXPECT_TRUE(arbiter.Next(v1::WorkerFrame::kEnding).has_ending());
+  const uint64_t late = arbiter.Start("Echo", "counter");
   TouchFile(files.File("go"));
   EXPECT_TRUE(arbiter.Done(call).has_response());
+  EXPECT_TRUE(arbiter.Done(waiting).has_response());
+  EXPECT_TRUE(arbiter.Done(late).has_response());
+  EXPECT_EQ(ReadFile(files.File("log")), "");
+  arbiter.Drain();
+  EXPECT_TRUE(ExitedWith(arbiter.WaitForExit(), 0)) << arbiter.Stderr();
+  EXPECT_EQ(ReadFile(files.File("log")), absl::StrCat("Closer1 ", arbiter.pid(), "\n"));
+}
+
+TEST(Draining, SigtermDuringAnInitEndsTheWorkerAfterIt) {
+  TemporaryDirectory files;
+  FakeArbiter arbiter(
+      Environment{{"DIRTY_TEST_CLOSE_LOG", files.File("log")}, {"DIRTY_TEST_INIT_FILE", files.File("init")}});
+  arbiter.Load("Closer").Load("SlowInit").Load("Closer2").Attach();
+  while (arbiter.Next(v1::WorkerFrame::kAppStarting).app_starting().app() != "SlowInit") {
+  }
+  arbiter.Signal(SIGTERM);
+  TouchFile(files.File("init"));
   EXPECT_TRUE(ExitedWith(arbiter.WaitForExit(), 0)) << arbiter.Stderr();
   EXPECT_EQ(ReadFile(files.File("log")), absl::StrCat("Closer1 ", arbiter.pid(), "\n"));
 }

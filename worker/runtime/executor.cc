@@ -19,20 +19,19 @@ void Executor::Start(uint32_t slots) {
   }
 }
 
-bool Executor::Submit(std::shared_ptr<Call> call) {
+void Executor::Submit(std::shared_ptr<Call> call) {
   {
     MutexLock lock(mutex_);
-    if (draining_) return false;
+    if (draining_) return;
     calls_.emplace(call->number(), call);
     waiting_.push_back(std::move(call));
-    if (leads_) return true;  // this is its thread
+    if (leads_) return;  // this is its thread
     if (free_) {
       handing_ = true;  // not before this thread is out of the link
-      return true;
+      return;
     }
   }
   work_.NotifyOne();
-  return true;
 }
 
 void Executor::Serve() {

@@ -32,8 +32,8 @@ class Executor {
   // Serves the link until it is closed. The I/O thread.
   void Serve();
 
-  // False, and nothing happens: Drain has begun.
-  bool Submit(std::shared_ptr<Call> call);
+  // Nothing happens once Drain has begun: no arbiter sends calls then.
+  void Submit(std::shared_ptr<Call> call);
 
   // A call that is unknown has ended: ignored.
   void Cancel(uint64_t number, v1::CancelReason reason);

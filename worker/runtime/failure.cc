@@ -79,8 +79,4 @@ v1::Error TooLargeError(absl::string_view what, size_t size, size_t limit) {
                                                       limit, ": return less, or a stream of parts"));
 }
 
-v1::Error ShuttingDownError() {
-  return MakeError(v1::REASON_SHUTTING_DOWN, "the worker was told to end (SIGTERM) and did not start the call");
-}
-
 }  // namespace dirty::worker

@@ -22,9 +22,6 @@ v1::Error CancelledError(v1::CancelReason reason);
 // A result or chunk (`what`) of `size` bytes is above `limit`.
 v1::Error TooLargeError(absl::string_view what, size_t size, size_t limit);
 
-// The call came after the worker was told to end, and never started.
-v1::Error ShuttingDownError();
-
 // `text` with every byte that is not part of a UTF-8 character replaced by U+FFFD: what a proto string may hold.
 std::string ValidUtf8(absl::string_view text);
 

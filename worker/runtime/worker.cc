@@ -90,7 +90,7 @@ int Worker::Run(const WorkerEnvironment& environment) {
   bool lost;
   {
     MutexLock lock(mutex_);
-    while (state_ == State::kConfigured) changed_.Wait(lock);
+    while (state_ == State::kConfigured || state_ == State::kReady) changed_.Wait(lock);
   }
   executor_.Drain();
   host_.CloseAll();
@@ -121,7 +121,10 @@ bool Worker::LoadApps() {
   executor_.Start(config_.slots());
   v1::WorkerFrame frame;
   frame.mutable_ready();
-  link_.Send(frame);
+  MutexLock lock(mutex_);
+  if (state_ != State::kConfigured) return true;
+  state_ = State::kReady;
+  link_.Send(frame);  // what OnTerm tells comes after it
   return true;
 }
 
@@ -201,12 +204,7 @@ void Worker::Configure(v1::WorkerConfig& config) {
 }
 
 void Worker::StartCall(v1::ArbiterFrame& frame) {
-  auto call = std::make_shared<Call>(std::unique_ptr<v1::StartCall>(frame.release_start()), limits_, link_);
-  if (executor_.Submit(call)) return;
-  v1::WorkerFrame refused;
-  refused.mutable_done()->set_call(call->number());
-  *refused.mutable_done()->mutable_error() = ShuttingDownError();
-  link_.Send(refused);
+  executor_.Submit(std::make_shared<Call>(std::unique_ptr<v1::StartCall>(frame.release_start()), limits_, link_));
 }
 
 void Worker::OnLost() {
@@ -224,7 +222,18 @@ void Worker::OnTerm(int count) {
     fprintf(stderr, "dirty-worker: second SIGTERM: exiting at once\n");
     _exit(128 + SIGTERM);
   }
-  MoveTo(State::kDraining);
+  {
+    MutexLock lock(mutex_);
+    if (state_ == State::kReady) {
+      // Calls may be under way to here, and more are to come until another worker takes them: dirtyd drains this one.
+      v1::WorkerFrame frame;
+      frame.mutable_ending();
+      link_.Send(frame);
+    } else if (state_ < State::kReady) {
+      state_ = State::kDraining;
+    }
+  }
+  changed_.NotifyAll();
 }
 
 void Worker::MoveTo(State state) {
@@ -238,7 +247,7 @@ void Worker::MoveTo(State state) {
 
 bool Worker::Ending() {
   MutexLock lock(mutex_);
-  return state_ > State::kConfigured;
+  return state_ > State::kReady;
 }
 
 }  // namespace dirty::worker

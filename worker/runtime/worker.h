@@ -35,14 +35,14 @@ class Worker final : private Link::Receiver {
   Worker(AppHost& host, ProcessTitle& title);
   ~Worker() override;
 
-  // The worker's whole life. Returns the exit code: 0 after a drain (of the arbiter's or by SIGTERM), 1 if it could not
-  // listen, its start failed or the link was lost. May end the process itself when what runs does not end in time. Main
-  // thread, once.
+  // The worker's whole life. Returns the exit code: 0 after a drain, or a SIGTERM before it was ready, 1 if it could
+  // not listen, its start failed or the link was lost. May end the process itself when what runs does not end in time.
+  // Main thread, once.
   int Run(const WorkerEnvironment& environment);
 
  private:
   // Ordered: a worker only moves on. Lost: the arbiter is gone; the rest of its life lasts at most Link::kLostGrace.
-  enum class State { kWaiting, kConfigured, kDraining, kLost };
+  enum class State { kWaiting, kConfigured, kReady, kDraining, kLost };
 
   void OnFrame(v1::ArbiterFrame& frame) override;
   void OnLost() override;
