@@ -249,5 +249,7 @@ def missing(build: pathlib.Path) -> str:
     """What is not built or installed of what is needed; empty if all is there."""
     programs = ["bin/dirtyd", "bin/dirtyctl", "bin/dirty-worker", "tests/chaos/chaos_client", "tests/chaos/libmixed.so",
                 "python/dirty/__init__.py"]  # fmt: skip
-    absent = [name for name in programs if not (build / name).exists()]
-    return ", ".join(absent + [tool for tool in ("protoc", "setpriv") if not shutil.which(tool)])
+    absent = [tool for tool in ("protoc", "setpriv") if not shutil.which(tool)]
+    if unbuilt := [name for name in programs if not (build / name).exists()]:
+        absent.append(f"{', '.join(unbuilt)} in {build} (cmake --build {build} --target chaos_programs makes them)")
+    return ", ".join(absent)

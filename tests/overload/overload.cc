@@ -1,19 +1,9 @@
-// Ten times more calls than dirtyd's workers can run, for a while, and what becomes of them.
-//
-//   overload [--seconds N] [--times N] [--slack N] [--json]
-//
-// --seconds N   how long each overload lasts, 60 by default
-// --times N     the load, in multiples of what the workers can do, 10 by default
-// --slack N     allows N times as much to be missing, late and slow: for a machine that does other things meanwhile
-// --json        print JSON, a line for each scenario
+// Overloads real dirtyds: see kUsage.
 //
 // Calls take 10 to 30 ms of a slot and no processor, so that the caller, which shares the machine, does not slow the
 // workers down. Each scenario has a dirtyd of its own: first what the slots can do (callers that wait for their
 // answers), then half of that, then the overload, then half of it again; the last three send at their rate whatever
-// comes back. Promised, and checked: the calls that succeed are at least 0.9 of what the slots can do, they do not take
-// longer than their limit, memory stays bounded, and within a second after the overload it is as before.
-//
-// Exit code: 0, 1 if a promise is broken, 2 for a usage error.
+// comes back.
 #include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
@@ -324,6 +314,20 @@ int Try(const Scenario& scenario, seconds time, unsigned times, unsigned slack, 
   return broken.empty() ? 0 : 1;
 }
 
+constexpr char kUsage[] = R"(overload [--seconds N] [--times N] [--slack N] [--json]
+
+Sends a dirtyd of its own many times as many calls as its workers can run, without deadlines and with them. Checks
+what is promised: the calls that succeed are at least 0.9 of what the workers can do, they do not take longer than
+their limit, memory stays bounded, and within a second after the overload it is as before.
+
+--seconds N   how long each overload lasts [60]
+--times N     the load, in multiples of what the workers can do [10]
+--slack N     allows N times as much to be missing, late and slow: for a machine that does other things meanwhile [1]
+--json        print JSON, a line for each scenario
+
+Exit code: 0, 1 if a promise is broken, 2 for a usage error.
+)";
+
 int Main(int argc, char** argv) {
   unsigned time = 60, times = 10, slack = 1;
   bool json = false;
@@ -332,10 +336,14 @@ int Main(int argc, char** argv) {
                       : strcmp(argv[i], "--times") == 0 ? &times
                       : strcmp(argv[i], "--slack") == 0 ? &slack
                                                         : nullptr;
+    if (strcmp(argv[i], "--help") == 0) {
+      fputs(kUsage, stdout);
+      return 0;
+    }
     if (strcmp(argv[i], "--json") == 0) {
       json = true;
     } else if (value == nullptr || i + 1 == argc || !absl::SimpleAtoi(argv[++i], value) || *value == 0) {
-      fprintf(stderr, "usage: overload [--seconds N] [--times N] [--slack N] [--json]\n");
+      fputs(kUsage, stderr);
       return 2;
     }
   }

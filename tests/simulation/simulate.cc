@@ -1,13 +1,4 @@
-// Simulates the core, dispatcher and supervisor, in many random histories and checks what must always be true.
-//
-//   simulate [--histories N] [--steps N] [--seed N]
-//
-// --histories N   how many, 300 by default
-// --steps N       events of each, 10000 by default
-// --seed N        of the first; each has the next one. 1 by default. What was wrong is told with its seed:
-//                 `simulate --histories 1 --seed N` shows it again
-//
-// Exit code: 0, 1 if something was wrong, 2 for a usage error.
+// Simulates the core, in many random histories: see kUsage.
 #include <sys/personality.h>
 #include <unistd.h>
 
@@ -21,6 +12,18 @@
 #include "absl/time/time.h"
 #include "tests/simulation/world.h"
 
+constexpr char kUsage[] = R"(simulate [--histories N] [--steps N] [--seed N]
+
+Simulates the core, dispatcher and supervisor, in many random histories and checks what must always be true.
+
+--histories N   how many [300]
+--steps N       events of each [10000]
+--seed N        of the first; each has the next one [1]. What was wrong is told with its seed:
+                simulate --histories 1 --seed N shows it again
+
+Exit code: 0, 1 if something was wrong, 2 for a usage error.
+)";
+
 int main(int argc, char** argv) {
   // Hash tables of abseil order their entries by where they are in memory: that must be the same again, too.
   if (personality(0xffffffff) != -1 && (personality(0xffffffff) & ADDR_NO_RANDOMIZE) == 0 &&
@@ -29,12 +32,16 @@ int main(int argc, char** argv) {
   }
   uint64_t histories = 300, steps = 10000, seed = 1;
   for (int i = 1; i < argc; i += 2) {
+    if (strcmp(argv[i], "--help") == 0) {
+      fputs(kUsage, stdout);
+      return 0;
+    }
     uint64_t* value = strcmp(argv[i], "--histories") == 0 ? &histories
                       : strcmp(argv[i], "--steps") == 0   ? &steps
                       : strcmp(argv[i], "--seed") == 0    ? &seed
                                                           : nullptr;
     if (value == nullptr || i + 1 == argc || !absl::SimpleAtoi(argv[i + 1], value)) {
-      fprintf(stderr, "usage: simulate [--histories N] [--steps N] [--seed N]\n");
+      fputs(kUsage, stderr);
       return 2;
     }
   }
