@@ -292,6 +292,7 @@ type WorkerFrame struct {
 	//	*WorkerFrame_Chunk
 	//	*WorkerFrame_Pong
 	//	*WorkerFrame_AppSkipped
+	//	*WorkerFrame_Ending
 	Frame         isWorkerFrame_Frame `protobuf_oneof:"frame"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -415,6 +416,15 @@ func (x *WorkerFrame) GetAppSkipped() *AppSkipped {
 	return nil
 }
 
+func (x *WorkerFrame) GetEnding() *Ending {
+	if x != nil {
+		if x, ok := x.Frame.(*WorkerFrame_Ending); ok {
+			return x.Ending
+		}
+	}
+	return nil
+}
+
 type isWorkerFrame_Frame interface {
 	isWorkerFrame_Frame()
 }
@@ -464,6 +474,11 @@ type WorkerFrame_AppSkipped struct {
 	AppSkipped *AppSkipped `protobuf:"bytes,9,opt,name=app_skipped,json=appSkipped,proto3,oneof"`
 }
 
+type WorkerFrame_Ending struct {
+	// Somebody else than the arbiter told the worker to end.
+	Ending *Ending `protobuf:"bytes,10,opt,name=ending,proto3,oneof"`
+}
+
 func (*WorkerFrame_Hello) isWorkerFrame_Frame() {}
 
 func (*WorkerFrame_AppStarting) isWorkerFrame_Frame() {}
@@ -481,6 +496,8 @@ func (*WorkerFrame_Chunk) isWorkerFrame_Frame() {}
 func (*WorkerFrame_Pong) isWorkerFrame_Frame() {}
 
 func (*WorkerFrame_AppSkipped) isWorkerFrame_Frame() {}
+
+func (*WorkerFrame_Ending) isWorkerFrame_Frame() {}
 
 // What the worker is to be. The arbiter's first frame.
 type WorkerConfig struct {
@@ -1024,6 +1041,44 @@ func (*WorkerReady) Descriptor() ([]byte, []int) {
 	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{9}
 }
 
+// Somebody else than the arbiter told the worker to end (SIGTERM), after it was ready. It takes calls as before until it
+// is drained; the arbiter replaces it as one that has reached `max_requests`. Once is enough.
+type Ending struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ending) Reset() {
+	*x = Ending{}
+	mi := &file_dirty_v1_worker_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ending) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ending) ProtoMessage() {}
+
+func (x *Ending) ProtoReflect() protoreflect.Message {
+	mi := &file_dirty_v1_worker_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ending.ProtoReflect.Descriptor instead.
+func (*Ending) Descriptor() ([]byte, []int) {
+	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{10}
+}
+
 // Starts a call on a free slot.
 type StartCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1047,7 +1102,7 @@ type StartCall struct {
 
 func (x *StartCall) Reset() {
 	*x = StartCall{}
-	mi := &file_dirty_v1_worker_proto_msgTypes[10]
+	mi := &file_dirty_v1_worker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1059,7 +1114,7 @@ func (x *StartCall) String() string {
 func (*StartCall) ProtoMessage() {}
 
 func (x *StartCall) ProtoReflect() protoreflect.Message {
-	mi := &file_dirty_v1_worker_proto_msgTypes[10]
+	mi := &file_dirty_v1_worker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1072,7 +1127,7 @@ func (x *StartCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartCall.ProtoReflect.Descriptor instead.
 func (*StartCall) Descriptor() ([]byte, []int) {
-	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{10}
+	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StartCall) GetCall() uint64 {
@@ -1137,7 +1192,7 @@ type CancelCall struct {
 
 func (x *CancelCall) Reset() {
 	*x = CancelCall{}
-	mi := &file_dirty_v1_worker_proto_msgTypes[11]
+	mi := &file_dirty_v1_worker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1204,7 @@ func (x *CancelCall) String() string {
 func (*CancelCall) ProtoMessage() {}
 
 func (x *CancelCall) ProtoReflect() protoreflect.Message {
-	mi := &file_dirty_v1_worker_proto_msgTypes[11]
+	mi := &file_dirty_v1_worker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1217,7 @@ func (x *CancelCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelCall.ProtoReflect.Descriptor instead.
 func (*CancelCall) Descriptor() ([]byte, []int) {
-	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{11}
+	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CancelCall) GetCall() uint64 {
@@ -1192,7 +1247,7 @@ type CallCredit struct {
 
 func (x *CallCredit) Reset() {
 	*x = CallCredit{}
-	mi := &file_dirty_v1_worker_proto_msgTypes[12]
+	mi := &file_dirty_v1_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1259,7 @@ func (x *CallCredit) String() string {
 func (*CallCredit) ProtoMessage() {}
 
 func (x *CallCredit) ProtoReflect() protoreflect.Message {
-	mi := &file_dirty_v1_worker_proto_msgTypes[12]
+	mi := &file_dirty_v1_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1272,7 @@ func (x *CallCredit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallCredit.ProtoReflect.Descriptor instead.
 func (*CallCredit) Descriptor() ([]byte, []int) {
-	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{12}
+	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CallCredit) GetCall() uint64 {
@@ -1245,7 +1300,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_dirty_v1_worker_proto_msgTypes[13]
+	mi := &file_dirty_v1_worker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1257,7 +1312,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_dirty_v1_worker_proto_msgTypes[13]
+	mi := &file_dirty_v1_worker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1270,7 +1325,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{13}
+	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Ping) GetSequence() uint64 {
@@ -1291,7 +1346,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_dirty_v1_worker_proto_msgTypes[14]
+	mi := &file_dirty_v1_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1303,7 +1358,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_dirty_v1_worker_proto_msgTypes[14]
+	mi := &file_dirty_v1_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1316,7 +1371,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{14}
+	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Pong) GetSequence() uint64 {
@@ -1335,7 +1390,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_dirty_v1_worker_proto_msgTypes[15]
+	mi := &file_dirty_v1_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1402,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_dirty_v1_worker_proto_msgTypes[15]
+	mi := &file_dirty_v1_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1360,7 +1415,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{15}
+	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{16}
 }
 
 // Write every thread's stack to standard error.
@@ -1374,7 +1429,7 @@ type DumpStacks struct {
 
 func (x *DumpStacks) Reset() {
 	*x = DumpStacks{}
-	mi := &file_dirty_v1_worker_proto_msgTypes[16]
+	mi := &file_dirty_v1_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1386,7 +1441,7 @@ func (x *DumpStacks) String() string {
 func (*DumpStacks) ProtoMessage() {}
 
 func (x *DumpStacks) ProtoReflect() protoreflect.Message {
-	mi := &file_dirty_v1_worker_proto_msgTypes[16]
+	mi := &file_dirty_v1_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1399,7 +1454,7 @@ func (x *DumpStacks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpStacks.ProtoReflect.Descriptor instead.
 func (*DumpStacks) Descriptor() ([]byte, []int) {
-	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{16}
+	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DumpStacks) GetCall() uint64 {
@@ -1418,7 +1473,7 @@ type ReopenWorkerLogs struct {
 
 func (x *ReopenWorkerLogs) Reset() {
 	*x = ReopenWorkerLogs{}
-	mi := &file_dirty_v1_worker_proto_msgTypes[17]
+	mi := &file_dirty_v1_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1430,7 +1485,7 @@ func (x *ReopenWorkerLogs) String() string {
 func (*ReopenWorkerLogs) ProtoMessage() {}
 
 func (x *ReopenWorkerLogs) ProtoReflect() protoreflect.Message {
-	mi := &file_dirty_v1_worker_proto_msgTypes[17]
+	mi := &file_dirty_v1_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1443,7 +1498,7 @@ func (x *ReopenWorkerLogs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReopenWorkerLogs.ProtoReflect.Descriptor instead.
 func (*ReopenWorkerLogs) Descriptor() ([]byte, []int) {
-	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{17}
+	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{18}
 }
 
 // A call ended. Exactly one for each StartCall; the slot is free when it is sent.
@@ -1464,7 +1519,7 @@ type CallDone struct {
 
 func (x *CallDone) Reset() {
 	*x = CallDone{}
-	mi := &file_dirty_v1_worker_proto_msgTypes[18]
+	mi := &file_dirty_v1_worker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1531,7 @@ func (x *CallDone) String() string {
 func (*CallDone) ProtoMessage() {}
 
 func (x *CallDone) ProtoReflect() protoreflect.Message {
-	mi := &file_dirty_v1_worker_proto_msgTypes[18]
+	mi := &file_dirty_v1_worker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1544,7 @@ func (x *CallDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallDone.ProtoReflect.Descriptor instead.
 func (*CallDone) Descriptor() ([]byte, []int) {
-	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{18}
+	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CallDone) GetCall() uint64 {
@@ -1534,8 +1589,7 @@ type CallDone_Response struct {
 }
 
 type CallDone_Error struct {
-	// It failed: APP_ERROR, INVALID_REQUEST, TOO_LARGE, CANCELLED, or SHUTTING_DOWN: it came after a SIGTERM of somebody
-	// else's, and did not start; its caller gets WORKER_LOST.
+	// It failed: APP_ERROR, INVALID_REQUEST, TOO_LARGE or CANCELLED.
 	Error *Error `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
 }
 
@@ -1556,7 +1610,7 @@ type CallChunk struct {
 
 func (x *CallChunk) Reset() {
 	*x = CallChunk{}
-	mi := &file_dirty_v1_worker_proto_msgTypes[19]
+	mi := &file_dirty_v1_worker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1568,7 +1622,7 @@ func (x *CallChunk) String() string {
 func (*CallChunk) ProtoMessage() {}
 
 func (x *CallChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_dirty_v1_worker_proto_msgTypes[19]
+	mi := &file_dirty_v1_worker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1581,7 +1635,7 @@ func (x *CallChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallChunk.ProtoReflect.Descriptor instead.
 func (*CallChunk) Descriptor() ([]byte, []int) {
-	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{19}
+	return file_dirty_v1_worker_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CallChunk) GetCall() uint64 {
@@ -1614,7 +1668,7 @@ const file_dirty_v1_worker_proto_rawDesc = "" +
 	"dumpStacks\x12=\n" +
 	"\vreopen_logs\x18\b \x01(\v2\x1a.dirty.v1.ReopenWorkerLogsH\x00R\n" +
 	"reopenLogsB\a\n" +
-	"\x05frame\"\xcf\x03\n" +
+	"\x05frame\"\xfb\x03\n" +
 	"\vWorkerFrame\x12-\n" +
 	"\x05hello\x18\x01 \x01(\v2\x15.dirty.v1.WorkerHelloH\x00R\x05hello\x12:\n" +
 	"\fapp_starting\x18\x02 \x01(\v2\x15.dirty.v1.AppStartingH\x00R\vappStarting\x121\n" +
@@ -1626,7 +1680,9 @@ const file_dirty_v1_worker_proto_rawDesc = "" +
 	"\x05chunk\x18\a \x01(\v2\x13.dirty.v1.CallChunkH\x00R\x05chunk\x12$\n" +
 	"\x04pong\x18\b \x01(\v2\x0e.dirty.v1.PongH\x00R\x04pong\x127\n" +
 	"\vapp_skipped\x18\t \x01(\v2\x14.dirty.v1.AppSkippedH\x00R\n" +
-	"appSkippedB\a\n" +
+	"appSkipped\x12*\n" +
+	"\x06ending\x18\n" +
+	" \x01(\v2\x10.dirty.v1.EndingH\x00R\x06endingB\a\n" +
 	"\x05frame\"\xa1\x03\n" +
 	"\fWorkerConfig\x12)\n" +
 	"\x10protocol_version\x18\x01 \x01(\rR\x0fprotocolVersion\x12\x1a\n" +
@@ -1666,7 +1722,8 @@ const file_dirty_v1_worker_proto_rawDesc = "" +
 	"\tAppFailed\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12%\n" +
 	"\x05error\x18\x02 \x01(\v2\x0f.dirty.v1.ErrorR\x05error\"\r\n" +
-	"\vWorkerReady\"\xf8\x01\n" +
+	"\vWorkerReady\"\b\n" +
+	"\x06Ending\"\xf8\x01\n" +
 	"\tStartCall\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x17\n" +
 	"\acall_id\x18\x02 \x01(\tR\x06callId\x122\n" +
@@ -1723,7 +1780,7 @@ func file_dirty_v1_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_dirty_v1_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dirty_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_dirty_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_dirty_v1_worker_proto_goTypes = []any{
 	(CancelReason)(0),           // 0: dirty.v1.CancelReason
 	(*ArbiterFrame)(nil),        // 1: dirty.v1.ArbiterFrame
@@ -1736,56 +1793,58 @@ var file_dirty_v1_worker_proto_goTypes = []any{
 	(*AppSkipped)(nil),          // 8: dirty.v1.AppSkipped
 	(*AppFailed)(nil),           // 9: dirty.v1.AppFailed
 	(*WorkerReady)(nil),         // 10: dirty.v1.WorkerReady
-	(*StartCall)(nil),           // 11: dirty.v1.StartCall
-	(*CancelCall)(nil),          // 12: dirty.v1.CancelCall
-	(*CallCredit)(nil),          // 13: dirty.v1.CallCredit
-	(*Ping)(nil),                // 14: dirty.v1.Ping
-	(*Pong)(nil),                // 15: dirty.v1.Pong
-	(*Drain)(nil),               // 16: dirty.v1.Drain
-	(*DumpStacks)(nil),          // 17: dirty.v1.DumpStacks
-	(*ReopenWorkerLogs)(nil),    // 18: dirty.v1.ReopenWorkerLogs
-	(*CallDone)(nil),            // 19: dirty.v1.CallDone
-	(*CallChunk)(nil),           // 20: dirty.v1.CallChunk
-	(*durationpb.Duration)(nil), // 21: google.protobuf.Duration
-	(*Error)(nil),               // 22: dirty.v1.Error
-	(*ExecuteRequest)(nil),      // 23: dirty.v1.ExecuteRequest
-	(*ExecuteResponse)(nil),     // 24: dirty.v1.ExecuteResponse
-	(*Chunk)(nil),               // 25: dirty.v1.Chunk
+	(*Ending)(nil),              // 11: dirty.v1.Ending
+	(*StartCall)(nil),           // 12: dirty.v1.StartCall
+	(*CancelCall)(nil),          // 13: dirty.v1.CancelCall
+	(*CallCredit)(nil),          // 14: dirty.v1.CallCredit
+	(*Ping)(nil),                // 15: dirty.v1.Ping
+	(*Pong)(nil),                // 16: dirty.v1.Pong
+	(*Drain)(nil),               // 17: dirty.v1.Drain
+	(*DumpStacks)(nil),          // 18: dirty.v1.DumpStacks
+	(*ReopenWorkerLogs)(nil),    // 19: dirty.v1.ReopenWorkerLogs
+	(*CallDone)(nil),            // 20: dirty.v1.CallDone
+	(*CallChunk)(nil),           // 21: dirty.v1.CallChunk
+	(*durationpb.Duration)(nil), // 22: google.protobuf.Duration
+	(*Error)(nil),               // 23: dirty.v1.Error
+	(*ExecuteRequest)(nil),      // 24: dirty.v1.ExecuteRequest
+	(*ExecuteResponse)(nil),     // 25: dirty.v1.ExecuteResponse
+	(*Chunk)(nil),               // 26: dirty.v1.Chunk
 }
 var file_dirty_v1_worker_proto_depIdxs = []int32{
 	3,  // 0: dirty.v1.ArbiterFrame.hello:type_name -> dirty.v1.WorkerConfig
-	11, // 1: dirty.v1.ArbiterFrame.start:type_name -> dirty.v1.StartCall
-	12, // 2: dirty.v1.ArbiterFrame.cancel:type_name -> dirty.v1.CancelCall
-	13, // 3: dirty.v1.ArbiterFrame.credit:type_name -> dirty.v1.CallCredit
-	14, // 4: dirty.v1.ArbiterFrame.ping:type_name -> dirty.v1.Ping
-	16, // 5: dirty.v1.ArbiterFrame.drain:type_name -> dirty.v1.Drain
-	17, // 6: dirty.v1.ArbiterFrame.dump_stacks:type_name -> dirty.v1.DumpStacks
-	18, // 7: dirty.v1.ArbiterFrame.reopen_logs:type_name -> dirty.v1.ReopenWorkerLogs
+	12, // 1: dirty.v1.ArbiterFrame.start:type_name -> dirty.v1.StartCall
+	13, // 2: dirty.v1.ArbiterFrame.cancel:type_name -> dirty.v1.CancelCall
+	14, // 3: dirty.v1.ArbiterFrame.credit:type_name -> dirty.v1.CallCredit
+	15, // 4: dirty.v1.ArbiterFrame.ping:type_name -> dirty.v1.Ping
+	17, // 5: dirty.v1.ArbiterFrame.drain:type_name -> dirty.v1.Drain
+	18, // 6: dirty.v1.ArbiterFrame.dump_stacks:type_name -> dirty.v1.DumpStacks
+	19, // 7: dirty.v1.ArbiterFrame.reopen_logs:type_name -> dirty.v1.ReopenWorkerLogs
 	5,  // 8: dirty.v1.WorkerFrame.hello:type_name -> dirty.v1.WorkerHello
 	6,  // 9: dirty.v1.WorkerFrame.app_starting:type_name -> dirty.v1.AppStarting
 	7,  // 10: dirty.v1.WorkerFrame.app_ready:type_name -> dirty.v1.AppReady
 	9,  // 11: dirty.v1.WorkerFrame.app_failed:type_name -> dirty.v1.AppFailed
 	10, // 12: dirty.v1.WorkerFrame.ready:type_name -> dirty.v1.WorkerReady
-	19, // 13: dirty.v1.WorkerFrame.done:type_name -> dirty.v1.CallDone
-	20, // 14: dirty.v1.WorkerFrame.chunk:type_name -> dirty.v1.CallChunk
-	15, // 15: dirty.v1.WorkerFrame.pong:type_name -> dirty.v1.Pong
+	20, // 13: dirty.v1.WorkerFrame.done:type_name -> dirty.v1.CallDone
+	21, // 14: dirty.v1.WorkerFrame.chunk:type_name -> dirty.v1.CallChunk
+	16, // 15: dirty.v1.WorkerFrame.pong:type_name -> dirty.v1.Pong
 	8,  // 16: dirty.v1.WorkerFrame.app_skipped:type_name -> dirty.v1.AppSkipped
-	4,  // 17: dirty.v1.WorkerConfig.apps:type_name -> dirty.v1.AppSpec
-	21, // 18: dirty.v1.AppReady.init_time:type_name -> google.protobuf.Duration
-	22, // 19: dirty.v1.AppFailed.error:type_name -> dirty.v1.Error
-	23, // 20: dirty.v1.StartCall.request:type_name -> dirty.v1.ExecuteRequest
-	21, // 21: dirty.v1.StartCall.time_left:type_name -> google.protobuf.Duration
-	0,  // 22: dirty.v1.CancelCall.reason:type_name -> dirty.v1.CancelReason
-	24, // 23: dirty.v1.CallDone.response:type_name -> dirty.v1.ExecuteResponse
-	22, // 24: dirty.v1.CallDone.error:type_name -> dirty.v1.Error
-	25, // 25: dirty.v1.CallChunk.chunk:type_name -> dirty.v1.Chunk
-	1,  // 26: dirty.v1.Worker.Attach:input_type -> dirty.v1.ArbiterFrame
-	2,  // 27: dirty.v1.Worker.Attach:output_type -> dirty.v1.WorkerFrame
-	27, // [27:28] is the sub-list for method output_type
-	26, // [26:27] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	11, // 17: dirty.v1.WorkerFrame.ending:type_name -> dirty.v1.Ending
+	4,  // 18: dirty.v1.WorkerConfig.apps:type_name -> dirty.v1.AppSpec
+	22, // 19: dirty.v1.AppReady.init_time:type_name -> google.protobuf.Duration
+	23, // 20: dirty.v1.AppFailed.error:type_name -> dirty.v1.Error
+	24, // 21: dirty.v1.StartCall.request:type_name -> dirty.v1.ExecuteRequest
+	22, // 22: dirty.v1.StartCall.time_left:type_name -> google.protobuf.Duration
+	0,  // 23: dirty.v1.CancelCall.reason:type_name -> dirty.v1.CancelReason
+	25, // 24: dirty.v1.CallDone.response:type_name -> dirty.v1.ExecuteResponse
+	23, // 25: dirty.v1.CallDone.error:type_name -> dirty.v1.Error
+	26, // 26: dirty.v1.CallChunk.chunk:type_name -> dirty.v1.Chunk
+	1,  // 27: dirty.v1.Worker.Attach:input_type -> dirty.v1.ArbiterFrame
+	2,  // 28: dirty.v1.Worker.Attach:output_type -> dirty.v1.WorkerFrame
+	28, // [28:29] is the sub-list for method output_type
+	27, // [27:28] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_dirty_v1_worker_proto_init() }
@@ -1814,8 +1873,9 @@ func file_dirty_v1_worker_proto_init() {
 		(*WorkerFrame_Chunk)(nil),
 		(*WorkerFrame_Pong)(nil),
 		(*WorkerFrame_AppSkipped)(nil),
+		(*WorkerFrame_Ending)(nil),
 	}
-	file_dirty_v1_worker_proto_msgTypes[18].OneofWrappers = []any{
+	file_dirty_v1_worker_proto_msgTypes[19].OneofWrappers = []any{
 		(*CallDone_Response)(nil),
 		(*CallDone_Error)(nil),
 	}
@@ -1825,7 +1885,7 @@ func file_dirty_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dirty_v1_worker_proto_rawDesc), len(file_dirty_v1_worker_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
