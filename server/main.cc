@@ -68,8 +68,9 @@ constexpr int kExitUsage = 2;
 constexpr uint64_t kTransportRoom = 1 << 20;
 // At the end, for clients to take their answers; then their connections are cut.
 constexpr absl::Duration kLastAnswers = absl::Milliseconds(500);
-// Until a thread that could not be had is asked for again.
+// Until a thread that could not be had is asked for again, and until the end does without.
 constexpr absl::Duration kNextThread = absl::Milliseconds(100);
+constexpr absl::Duration kLastThread = absl::Seconds(5);
 
 int Fail(int code, absl::string_view message) {
   for (absl::string_view line : absl::StrSplit(message, '\n', absl::SkipEmpty())) {
@@ -172,7 +173,11 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   rlim_t descriptors = RaiseDescriptorLimit();
 
   SteadyClock clock;
-  Watcher watcher;
+  std::optional<Watcher> watching;
+  if (absl::Status started = StartThreads([&] { watching.emplace(); }); !started.ok()) {
+    return Fail(kExitCannotStart, started.message());
+  }
+  Watcher& watcher = *watching;
 
   const GrpcLog grpc_log(clock, log);
 
@@ -385,10 +390,16 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   if (network != nullptr) log.Info(absl::StrCat("network: ", network_address, ", ", network->Describe()));
   std::optional<MetricsServer> metrics_server;
   if (metrics_listener.ok()) {
-    metrics_server.emplace(std::move(metrics_listener), [&](auto done) {
-      loop.Post([&, done = std::move(done)] { done(std::make_shared<MetricsSnapshot>(metrics())); });
+    absl::Status started = StartThreads([&] {
+      metrics_server.emplace(std::move(metrics_listener), [&](auto done) {
+        loop.Post([&, done = std::move(done)] { done(std::make_shared<MetricsSnapshot>(metrics())); });
+      });
     });
-    log.Info(absl::StrCat("metrics: ", settings.metrics));
+    if (started.ok()) {
+      log.Info(absl::StrCat("metrics: ", settings.metrics));
+    } else {
+      log.Error(absl::StrCat("metrics: not served: ", started.message()));
+    }
   }
   health.Start(loop);
   reflection.Start(loop);
@@ -432,8 +443,13 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   loop.Run();
   listener.ShutdownConnections();
   // Shutdown waits for the transport, which only the loop drives. Also after another signal, or a timer of before,
-  // which quit the loop too. Where no thread can be had, one can be soon: nothing of ours is left.
-  bool down = false;
+  // which quit the loop too. Where no thread can be had, one may be soon: nothing of ours is left. If not, gRPC is left
+  // as it is.
+  bool down = false, told_to_wait = false;
+  const absl::Time last_thread = loop.timers().Now() + kLastThread;
+  auto remove_metrics_socket = [&] {
+    if (metrics_path != settings.metrics) unlink(std::string(metrics_path).c_str());
+  };
   absl::StatusOr<std::thread> shutdown;
   std::function<void()> shut_down = [&] {
     shutdown = StartThread([&] {
@@ -444,16 +460,23 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
       });
     });
     if (shutdown.ok()) return;
-    log.Warning(absl::StrCat("the end has to wait: ", shutdown.status().message()));
+    if (loop.timers().Now() > last_thread) {
+      log.Error(absl::StrCat("ended without closing the server: ", shutdown.status().message()));
+      log.Flush();
+      remove_metrics_socket();
+      runtime_dir->reset();
+      _exit(exit_code);
+    }
+    if (!std::exchange(told_to_wait, true)) {
+      log.Warning(absl::StrCat("the end has to wait: ", shutdown.status().message()));
+    }
     loop.timers().ScheduleIn(kNextThread, shut_down);
   };
   shut_down();
   while (!down) loop.Run();
   shutdown->join();
-  if (metrics_server) {
-    if (metrics_path != settings.metrics) unlink(std::string(metrics_path).c_str());  // while nobody else can have it
-    metrics_server->Stop();
-  }
+  remove_metrics_socket();  // while nobody else can have it
+  if (metrics_server) metrics_server->Stop();
   watcher.Stop();
   loop.Drain();
   runtime_dir->reset();

@@ -1,4 +1,4 @@
-// Threads that are started while dirtyd runs: there may be none, where a limit on processes is reached.
+// Threads are started where there may be none, because a limit on processes is reached.
 #pragma once
 
 #include <system_error>
@@ -11,14 +11,24 @@
 
 namespace dirty {
 
-// Runs `work` on a thread of its own. RESOURCE_EXHAUSTED: the system has none to give (pids.max, RLIMIT_NPROC, memory).
+// Does what starts threads. RESOURCE_EXHAUSTED: the system has none to give (pids.max, RLIMIT_NPROC, memory).
+template <typename Work>
+absl::Status StartThreads(Work work) {
+  try {
+    work();
+    return absl::OkStatus();
+  } catch (const std::system_error& error) {
+    return absl::ResourceExhaustedError(absl::StrCat("cannot start a thread: ", error.code().message(),
+                                                     "; raise the limit of processes (ulimit -u, TasksMax, pids.max)"));
+  }
+}
+
+// Runs `work` on a thread of its own. Errors as above.
 template <typename Work>
 absl::StatusOr<std::thread> StartThread(Work work) {
-  try {
-    return std::thread(std::move(work));
-  } catch (const std::system_error& error) {
-    return absl::ResourceExhaustedError(absl::StrCat("cannot start a thread: ", error.code().message()));
-  }
+  std::thread thread;
+  if (absl::Status none = StartThreads([&] { thread = std::thread(std::move(work)); }); !none.ok()) return none;
+  return thread;
 }
 
 }  // namespace dirty

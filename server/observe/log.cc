@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/loop/mutex.h"
+#include "server/loop/start_thread.h"
 #include "server/loop/unique_fd.h"
 #include "server/observe/utf8.h"
 
@@ -328,7 +329,10 @@ class QueuedLog final : public LogWriter {
 absl::StatusOr<std::unique_ptr<LogWriter>> MakeLogger(const Logger::Options& options) {
   absl::StatusOr<UniqueFd> fd = OpenLog(options.file);
   if (!fd.ok()) return fd.status();
-  return std::unique_ptr<LogWriter>(std::make_unique<QueuedLog>(options, *std::move(fd)));
+  std::unique_ptr<LogWriter> log;
+  absl::Status started = StartThreads([&] { log = std::make_unique<QueuedLog>(options, *std::move(fd)); });
+  if (!started.ok()) return started;
+  return log;
 }
 
 bool ParseLogLevel(absl::string_view text, LogLevel* level) {

@@ -73,8 +73,8 @@ class LogWriter : public Logger {
 // How long an exit waits for a reader of the log that does not read.
 inline constexpr absl::Duration kLogFlushLimit = absl::Seconds(2);
 
-// Opens the log; an error names the file and why. The file is made with mode 0640. Starts the writer thread, which
-// blocks every signal.
+// Opens the log; an error names the file and why, or that no thread can be had. The file is made with mode 0640. Starts
+// the writer thread, which blocks every signal.
 absl::StatusOr<std::unique_ptr<LogWriter>> MakeLogger(const Logger::Options& options);
 
 // "debug", "info", "warning" or "error"; false if it is none of them.

@@ -109,34 +109,59 @@ void LimitProcesses(const Process& process, const Process::Options& user, int li
   EXPECT_EQ(ran.code, 0) << ran.err;
 }
 
-TEST(Threads, ThatCannotBeHadRefuseAReloadAndDelayTheEnd) {
-  Folder folder;
-  Process::Options options;
-  if (IsRoot()) {
-    options.uid = kNobody;
-    ASSERT_EQ(chown(folder.path().c_str(), kNobody, kNobody), 0);
+// As a user who has no other processes.
+class Threads : public ::testing::Test {
+ protected:
+  Threads() {
+    if (!IsRoot()) return;
+    options_.uid = kNobody;
+    EXPECT_EQ(chown(folder_.path().c_str(), kNobody, kNobody), 0);
   }
-  Process dirtyd({Program("dirtyd"), kEcho, "--runtime_dir", folder / "rt", "--library_path", TestApps()}, options);
+
+  Folder folder_;
+  Process::Options options_;
+};
+
+TEST_F(Threads, ThatCannotBeHadAtTheStartAreAClearError) {
+  const Ran ran = RunProgram(
+      {"/usr/bin/prlimit", "--nproc=1:1", Program("dirtyd"), kEcho, "--runtime_dir", folder_ / "rt"}, options_);
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_THAT(ran.err, AllOf(HasSubstr("dirtyd: cannot start a thread: "), HasSubstr("ulimit -u")));
+}
+
+TEST_F(Threads, ThatCannotBeHadRefuseAReloadAndDelayTheEnd) {
+  Process dirtyd({Program("dirtyd"), kEcho, "--runtime_dir", folder_ / "rt", "--library_path", TestApps()}, options_);
   ASSERT_NE(dirtyd.WaitForLine(" ready: "), "");
-  auto admin = v1::Admin::NewStub(AdminChannel(folder / "rt/admin.sock"));
+  auto admin = v1::Admin::NewStub(AdminChannel(folder_ / "rt/admin.sock"));
   auto reload = [&] {
     Context context;
     v1::ReloadResponse response;
     return admin->Reload(&context, {}, &response);
   };
-  LimitProcesses(dirtyd, options, 0);
+  LimitProcesses(dirtyd, options_, 0);
   grpc::Status status = reload();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_THAT(status.error_message(), HasSubstr("cannot start a thread"));
-  LimitProcesses(dirtyd, options, 10000);
+  LimitProcesses(dirtyd, options_, 10000);
   status = reload();
   EXPECT_TRUE(status.ok()) << status.error_message();
 
-  LimitProcesses(dirtyd, options, 0);
+  LimitProcesses(dirtyd, options_, 0);
   dirtyd.Signal(SIGTERM);
   EXPECT_NE(dirtyd.WaitForLine("the end has to wait: cannot start a thread"), "");
-  LimitProcesses(dirtyd, options, 10000);
+  LimitProcesses(dirtyd, options_, 10000);
   EXPECT_EQ(dirtyd.WaitExit().code, 0);
+  EXPECT_THAT(dirtyd.err(), Not(HasSubstr("without closing")));
+}
+
+TEST_F(Threads, ThatCannotBeHadDoNotDelayTheEndForEver) {
+  Process dirtyd({Program("dirtyd"), kEcho, "--runtime_dir", folder_ / "rt", "--library_path", TestApps()}, options_);
+  ASSERT_NE(dirtyd.WaitForLine(" ready: "), "");
+  LimitProcesses(dirtyd, options_, 0);
+  dirtyd.Signal(SIGTERM);
+  EXPECT_EQ(dirtyd.WaitExit().code, 0);
+  EXPECT_THAT(dirtyd.err(), HasSubstr("ended without closing the server: cannot start a thread"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "rt"));
 }
 
 // --- Isolation ---
