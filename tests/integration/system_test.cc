@@ -123,6 +123,7 @@ class Threads : public ::testing::Test {
 };
 
 TEST_F(Threads, ThatCannotBeHadAtTheStartAreAClearError) {
+  if (kSanitized) GTEST_SKIP() << "a sanitizer needs threads of its own";
   const Ran ran = RunProgram(
       {"/usr/bin/prlimit", "--nproc=1:1", Program("dirtyd"), kEcho, "--runtime_dir", folder_ / "rt"}, options_);
   EXPECT_EQ(ran.code, 1);
