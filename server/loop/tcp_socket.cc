@@ -41,13 +41,15 @@ absl::StatusOr<UniqueFd> ListenTcp(const std::string& address, int backlog) {
   const int code = getaddrinfo(std::string(host).c_str(), address.c_str() + colon + 1, &hints, &found);
   if (code != 0) return error(code == EAI_SYSTEM ? strerror(errno) : gai_strerror(code));
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owned(found, freeaddrinfo);
-  int failed = 0;  // at the first address, which is the one that the resolver prefers
+  int failed = 0;  // at the last address that was tried; at the first, which the resolver prefers, if none is here
   for (const addrinfo* each = found; each != nullptr; each = each->ai_next) {
     UniqueFd fd = ListenAt(*each, backlog);
     if (fd.ok()) return fd;
-    if (failed == 0) failed = errno;
     // Only what this machine does not have is passed over: of a port that is taken, another address would serve others.
-    if (errno != EADDRNOTAVAIL && errno != EAFNOSUPPORT && errno != EPROTONOSUPPORT) break;
+    const int why = errno;
+    const bool absent = why == EADDRNOTAVAIL || why == EAFNOSUPPORT || why == EPROTONOSUPPORT;
+    if (failed == 0 || !absent) failed = why;
+    if (!absent) break;
   }
   return error(strerror(failed));
 }
