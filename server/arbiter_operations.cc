@@ -229,7 +229,7 @@ void Arbiter::TellQueueFull(const CallRecord& record) {
 
 bool Arbiter::WorthTelling(const CallRecord& record, uint64_t* untold) {
   // What is not configured has any name.
-  std::string kind = absl::StrCat(record.error->reason(), " ", record.error->app());
+  std::string kind = absl::StrCat(record.call_id.empty(), " ", record.error->reason(), " ", record.error->app());
   Refusals& refusals = refusals_[kind];
   absl::Time now = timers_.Now();
   if (now - refusals.told < kRefusalInterval) {
