@@ -169,6 +169,7 @@ void Supervisor::FinishBoot(Worker& worker) {
     });
   }
   EnterReady(worker);
+  if (std::exchange(worker.told_to_end, false)) OnWorkerEnding(worker.spec.id);
   Reconcile();
 }
 
@@ -249,12 +250,17 @@ void Supervisor::OnSlotFree(WorkerId id, uint64_t calls) {
 
 void Supervisor::OnWorkerEnding(WorkerId id) {
   Worker* worker = Find(id);
+  if (worker != nullptr && worker->phase == Phase::kInitialising && worker->booted) {  // its hook runs
+    worker->told_to_end = true;
+    return;
+  }
   if (worker == nullptr || !worker->serves() || worker->seat == nullptr) return;
   if (worker->recycle || std::exchange(worker->told_to_end, true)) return;
   log_.Info(absl::StrCat(Name(*worker), ": recycling, somebody else told it to end"));
   worker->recycle_timer = timers_.ScheduleIn(PauseAfter(*worker), [this, id] {
     Worker& ready = *Find(id);
     ready.recycle_timer = 0;
+    if (!ready.serves() || ready.seat == nullptr) return;  // it is on its way out
     ready.recycle = true;
     Reconcile();
   });

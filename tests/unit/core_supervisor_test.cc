@@ -295,6 +295,21 @@ TEST_F(SupervisorTest, AWorkerThatSomebodyElseToldToEndGoesOnUntilAnotherIsReady
   EXPECT_EQ(Status().exits(0).reason(), "recycled");
 }
 
+TEST_F(SupervisorTest, AWorkerThatIsToldToEndWhileItsHookRunsIsReplacedAfterwards) {
+  Settings settings = TestSettings({TestPool("p", 1, {TestApp("a")})});
+  settings.hooks.dirty_worker_init.exec = {"hook"};
+  Start(settings);
+  Boot(1);
+  supervisor_.OnWorkerEnding(1);
+  time_.Settle();
+  EXPECT_THAT(Alive(), ElementsAre(1));
+  ASSERT_EQ(hooks_.runs.size(), 1u);
+  hooks_.runs[0].done(absl::OkStatus());
+  time_.Settle();
+  EXPECT_THAT(Alive(), ElementsAre(1, 2));
+  EXPECT_FALSE(workers_.alive[1].draining) << "it goes on until then";
+}
+
 TEST_F(SupervisorTest, AWorkerThatIsToldToEndAgainAndAgainIsReplacedLessOften) {
   Start(TestSettings({TestPool("p", 1, {TestApp("a")})}));
   Obey();
