@@ -7,10 +7,16 @@ import (
 	"io"
 	"iter"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -138,18 +144,15 @@ func ExecuteAs[T any](ctx context.Context, c *Client, app, action string, args .
 }
 
 func (c *Client) execute(ctx context.Context, call *call, request *dirtyv1.ExecuteRequest) (*Result, error) {
-	if failure := c.trace(ctx, call); failure != nil {
+	var response *dirtyv1.ExecuteResponse
+	end, failure := c.send(ctx, call, request, func(rpc context.Context) (err error) {
+		response, err = c.arbiter.Execute(rpc, request)
+		return err
+	})
+	if failure != nil {
 		return nil, call.named(failure)
 	}
-	if failure := c.connect(ctx); failure != nil {
-		return nil, call.named(failure)
-	}
-	rpc, cancel := c.rpcContext(ctx, call, request)
-	defer cancel()
-	response, err := c.arbiter.Execute(rpc, request)
-	if err != nil {
-		return nil, c.failure(ctx, call, err)
-	}
+	end()
 	return &Result{
 		json:        response.GetResult(),
 		attachments: response.GetAttachments(),
@@ -193,18 +196,15 @@ func (c *Client) stream(ctx context.Context, call *call, yield func(*Result, err
 	if failure != nil {
 		return failure
 	}
-	if failure := c.trace(ctx, call); failure != nil {
+	var chunks grpc.ServerStreamingClient[dirtyv1.Chunk]
+	end, failure := c.send(ctx, call, request, func(rpc context.Context) (err error) {
+		chunks, err = c.arbiter.ExecuteStream(rpc, request)
+		return err
+	})
+	if failure != nil {
 		return failure
 	}
-	if failure := c.connect(ctx); failure != nil {
-		return failure
-	}
-	rpc, cancel := c.rpcContext(ctx, call, request)
-	defer cancel()
-	chunks, err := c.arbiter.ExecuteStream(rpc, request)
-	if err != nil {
-		return c.failure(ctx, call, err)
-	}
+	defer end()
 	for {
 		chunk, err := chunks.Recv()
 		if errors.Is(err, io.EOF) {
@@ -216,6 +216,55 @@ func (c *Client) stream(ctx context.Context, call *call, yield func(*Result, err
 		if !yield(&Result{json: chunk.GetValue(), attachments: chunk.GetAttachments()}, nil) {
 			return nil
 		}
+	}
+}
+
+// send starts rpc on a connection. If that turns out to be gone before anything was sent, it takes the next one: gRPC's
+// state of it lags behind. What may have been sent is never sent again. The function that is returned ends the RPC.
+func (c *Client) send(ctx context.Context, call *call, request *dirtyv1.ExecuteRequest,
+	rpc func(context.Context) error) (context.CancelFunc, *Error) {
+	if failure := c.trace(ctx, call); failure != nil {
+		return nil, failure
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, unsent(err)
+	}
+	var patience context.Context // there is none as long as there is nothing to wait for
+	for first := true; ; first = false {
+		if !first || c.channel.GetState() != connectivity.Ready {
+			if patience == nil {
+				var stop context.CancelFunc
+				patience, stop = c.patience(ctx)
+				defer stop()
+			}
+			if failure := c.connect(ctx, patience); failure != nil {
+				return nil, failure
+			}
+		}
+		var sent atomic.Bool
+		rpcContext, end := c.rpcContext(context.WithValue(ctx, sentKey{}, &sent), call, request)
+		err := rpc(rpcContext)
+		if err == nil {
+			return end, nil
+		}
+		end()
+		if sent.Load() || status.Code(err) != codes.Unavailable {
+			return nil, c.failure(ctx, call, err)
+		}
+	}
+}
+
+type sentKey struct{}
+
+// sentMarker sets the atomic.Bool under sentKey when an RPC has a stream of some connection.
+type sentMarker struct{}
+
+func (sentMarker) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (sentMarker) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (sentMarker) HandleConn(context.Context, stats.ConnStats)                       {}
+func (sentMarker) HandleRPC(ctx context.Context, event stats.RPCStats) {
+	if _, ok := event.(*stats.OutHeader); ok {
+		ctx.Value(sentKey{}).(*atomic.Bool).Store(true)
 	}
 }
 

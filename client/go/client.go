@@ -93,6 +93,7 @@ func NewClient(with ...ClientOption) (*Client, error) {
 		grpc.WithDisableRetry(),
 		grpc.WithIdleTimeout(time.Minute), // a dirtyd that is not there is looked for no longer than that
 		grpc.WithMaxHeaderListSize(maxHeaderBytes),
+		grpc.WithStatsHandler(sentMarker{}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: firstBackoff, Multiplier: 2, Jitter: 0.2, MaxDelay: longestBackoff},
 			MinConnectTimeout: attemptTime,
@@ -109,35 +110,32 @@ func NewClient(with ...ClientOption) (*Client, error) {
 // Close ends the connection. Calls in flight fail with OutcomeUnknown or Cancelled.
 func (c *Client) Close() error { return c.channel.Close() }
 
-// connect waits until there is a connection, for at most the connect timeout.
-func (c *Client) connect(ctx context.Context) *Error {
-	if err := ctx.Err(); err != nil {
-		return unsent(err)
-	}
-	state := c.channel.GetState()
-	if state == connectivity.Ready {
-		return nil
-	}
-	wait, stop := context.WithTimeout(ctx, c.options.connectTimeout)
-	if c.options.connectTimeout == 0 {
-		wait, stop = c.oneAttempt(ctx)
-	}
-	defer stop()
-	for ; state != connectivity.Ready; state = c.channel.GetState() {
+// connect returns once there is a connection, or fails when patience, which patience(ctx) gave, has ended.
+func (c *Client) connect(ctx, patience context.Context) *Error {
+	for patience.Err() == nil {
+		state := c.channel.GetState()
 		switch state {
+		case connectivity.Ready:
+			return nil
 		case connectivity.Idle:
 			c.channel.Connect()
 		case connectivity.Shutdown:
 			return &Error{Reason: Connection, Message: "the client is closed"}
 		}
-		if !c.channel.WaitForStateChange(wait, state) {
-			if errors.Is(ctx.Err(), context.Canceled) {
-				return unsent(ctx.Err())
-			}
-			return c.unreachable(ctx.Err())
-		}
+		c.channel.WaitForStateChange(patience, state)
 	}
-	return nil
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return unsent(ctx.Err())
+	}
+	return c.unreachable(ctx.Err())
+}
+
+// patience is how long a call looks for a connection.
+func (c *Client) patience(ctx context.Context) (context.Context, context.CancelFunc) {
+	if c.options.connectTimeout == 0 {
+		return c.oneAttempt(ctx)
+	}
+	return context.WithTimeout(ctx, c.options.connectTimeout)
 }
 
 // oneAttempt is a context that ends when the next attempt to connect has failed. gRPC's own states do not tell: a channel

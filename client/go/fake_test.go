@@ -32,6 +32,12 @@ func fake(t *testing.T, execute func(context.Context, *dirtyv1.ExecuteRequest) (
 	string, *grpc.Server) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
+	return path, fakeAt(t, path, execute)
+}
+
+func fakeAt(t *testing.T, path string,
+	execute func(context.Context, *dirtyv1.ExecuteRequest) (*dirtyv1.ExecuteResponse, error)) *grpc.Server {
+	t.Helper()
 	listener, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +46,7 @@ func fake(t *testing.T, execute func(context.Context, *dirtyv1.ExecuteRequest) (
 	dirtyv1.RegisterArbiterServer(server, &fakeArbiter{execute: execute})
 	go server.Serve(listener)
 	t.Cleanup(server.Stop)
-	return path, server
+	return server
 }
 
 func newClient(t *testing.T, options ...dirty.ClientOption) *dirty.Client {
@@ -152,6 +158,49 @@ func TestACallThatIsCutOffIsNotSentAgain(t *testing.T) {
 	}
 	if failure.App != "a:A" || failure.Action != "act" || calls.Load() != 1 {
 		t.Errorf("%v after %d calls", err, calls.Load())
+	}
+}
+
+// gRPC's state of a connection lags behind: who has seen it break may be told for a moment that it is there.
+func TestACallRightAfterABreakWasNotSent(t *testing.T) {
+	running := make(chan struct{})
+	answer := func(ctx context.Context, request *dirtyv1.ExecuteRequest) (*dirtyv1.ExecuteResponse, error) {
+		if request.GetAction() == "hold" {
+			running <- struct{}{}
+			<-ctx.Done()
+		}
+		return &dirtyv1.ExecuteResponse{Result: "null"}, nil
+	}
+	ctx := context.Background()
+	path := filepath.Join(t.TempDir(), "s")
+	seeBreak := func(client *dirty.Client, server *grpc.Server) {
+		go func() {
+			<-running
+			server.Stop()
+		}()
+		_, err := client.Execute(ctx, "a:A", "hold")
+		failureOf(t, err, dirty.OutcomeUnknown)
+	}
+	impatient := newClient(t, dirty.WithSocket(path), dirty.WithConnectTimeout(0))
+	for range 200 {
+		seeBreak(impatient, fakeAt(t, path, answer))
+		_, err := impatient.Execute(ctx, "a:A", "act")
+		failureOf(t, err, dirty.Connection)
+		seeBreak(impatient, fakeAt(t, path, answer))
+		for _, err := range impatient.Stream(ctx, "a:A", "act") {
+			failureOf(t, err, dirty.Connection)
+		}
+	}
+	patient := newClient(t, dirty.WithSocket(path))
+	server := fakeAt(t, path, answer)
+	for range 50 {
+		seeBreak(patient, server)
+		again := make(chan *grpc.Server)
+		go func() { again <- fakeAt(t, path, answer) }()
+		if _, err := patient.Execute(ctx, "a:A", "act"); err != nil {
+			t.Fatal(err)
+		}
+		server = <-again
 	}
 }
 
