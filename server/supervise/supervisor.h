@@ -204,6 +204,7 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
   std::string Name(const Worker& worker) const;  // "worker 1 (pid 12)"
   void Describe(const Worker& worker, v1::WorkerStatus& out) const;
   v1::Event EventOf(const Worker& worker, std::string message, v1::WorkerStatus* (v1::Event::*kind)()) const;
+  v1::AppStatus::State StateOf(absl::string_view name, const App& app) const;
   void TellApps();
   v1::HookEvent HookEventOf(const Worker& worker, const char* hook) const;
 

@@ -19,9 +19,16 @@ v1::WorkerStatus::State ToState(bool ready, bool draining, bool stopping) {
 
 }  // namespace
 
+// As users see it: an app that some workers serve is ready, even if it does not start in others.
+v1::AppStatus::State Supervisor::StateOf(absl::string_view name, const App& app) const {
+  return app.health.waits_for_retry() && !app.health.disabled() && Serves(name) ? v1::AppStatus::READY
+                                                                                : app.health.state();
+}
+
 bool Supervisor::EveryAppTried() const {
-  return std::all_of(apps_.begin(), apps_.end(), [](auto& entry) {
-    return entry.second.health.state() == v1::AppStatus::READY || entry.second.health.state() == v1::AppStatus::FAILED;
+  return std::all_of(apps_.begin(), apps_.end(), [this](auto& entry) {
+    const v1::AppStatus::State state = StateOf(entry.first, entry.second);
+    return state == v1::AppStatus::READY || state == v1::AppStatus::FAILED;
   });
 }
 
@@ -33,7 +40,7 @@ bool Supervisor::Serves(absl::string_view name) const {
 
 bool Supervisor::AnyAppReady() const {
   return std::any_of(apps_.begin(), apps_.end(),
-                     [](auto& entry) { return entry.second.health.state() == v1::AppStatus::READY; });
+                     [this](auto& entry) { return StateOf(entry.first, entry.second) == v1::AppStatus::READY; });
 }
 
 std::optional<bool> Supervisor::HasReadyWorker(absl::string_view name) const {
@@ -101,12 +108,13 @@ v1::HookEvent Supervisor::HookEventOf(const Worker& worker, const char* hook) co
 void Supervisor::TellApps() {
   for (const std::string& name : app_order_) {
     App& app = apps_.find(name)->second;
-    if (std::exchange(app.told, app.health.state()) == app.health.state()) continue;
+    const v1::AppStatus::State state = StateOf(name, app);
+    if (std::exchange(app.told, state) == state) continue;
     v1::Event event;
     v1::AppStatus& status = *event.mutable_app_changed();
     status.set_name(name);
     status.set_pool(app.pool->settings->name);
-    status.set_state(app.health.state());
+    status.set_state(state);
     status.set_reason(app.health.reason());
     dispatcher_.Describe(status);
     event.set_message(absl::StrCat("app ", name, ": ", v1::AppStatus::State_Name(status.state()),
@@ -139,7 +147,7 @@ void Supervisor::Describe(v1::StatusResponse& status) const {
     v1::AppStatus* out = status.add_apps();
     out->set_name(name);
     out->set_pool(app.pool->settings->name);
-    out->set_state(app.health.state());
+    out->set_state(StateOf(name, app));
     out->set_reason(app.health.reason());
   }
 }

@@ -118,10 +118,9 @@ void Supervisor::AppBootFailed(absl::string_view name, const Worker& worker, std
   if (!app.health.Failed(timers_.Now(), worker.spawned_at, reason, settings_.restart, chance_())) return;
   timers_.Cancel(app.lasted_timer);
   timers_.Cancel(app.retry_timer);
-  bool given_up = app.health.state() == v1::AppStatus::FAILED;
   log_.Error(absl::StrCat(Name(worker), ": ", name, " failed to start: ", reason),
              {{"failures", absl::StrCat(app.health.failures())},
-              {"state", given_up ? "FAILED" : "BACKOFF"},
+              {"state", v1::AppStatus::State_Name(StateOf(name, app))},
               {"retry_in", errors::Seconds(app.health.retry_at() - timers_.Now())}});
 }
 

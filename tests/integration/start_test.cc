@@ -264,6 +264,30 @@ TEST(AppsThatDoNotStart, AreTriedAgainAndTheirCallsWaited) {
   dirtyd.Stop(SIGTERM);
 }
 
+// As when new code is half deployed and a worker has to be replaced.
+TEST(AppsThatDoNotStart, AreReadyWhereOtherWorkersServeThem) {
+  constexpr const char* kFlaky = "libfaults.so:FlakyInit";
+  Folder folder;
+  Touch(folder / "ok");
+  Dirtyd dirtyd({kFlaky, "--workers", "2", "--env", absl::StrCat("DIRTY_TEST_OK_FILE=", folder / "ok"),
+                 "--restart_initial_backoff", "10ms", "--restart_max_backoff", "20ms", "--restart_give_up_after", "2"});
+  std::filesystem::remove(folder / "ok");
+  kill(static_cast<pid_t>(dirtyd.Status().workers(0).pid()), SIGKILL);
+  dirtyd.process().WaitForLine("failures=3");
+  EXPECT_THAT(dirtyd.process().err(), AllOf(HasSubstr("state=READY"), Not(HasSubstr("state=FAILED"))));
+  const v1::StatusResponse status = dirtyd.Status();
+  EXPECT_EQ(status.state(), v1::StatusResponse::RUNNING);
+  EXPECT_EQ(status.apps(0).state(), v1::AppStatus::READY);
+  EXPECT_EQ(status.apps(0).ready_workers(), 1u);
+  EXPECT_THAT(status.apps(0).reason(), HasSubstr("no file"));
+  EXPECT_EQ(RunProgram(dirtyd.Ctl({"health"})).code, 0);
+  EXPECT_TRUE(dirtyd.NewClient().Execute(kFlaky, "x", Json::array({1})).ok());
+  Touch(folder / "ok");
+  ASSERT_TRUE(WaitUntil([&] { return dirtyd.App(kFlaky).ready_workers() == 2; }));
+  EXPECT_EQ(dirtyd.App(kFlaky).reason(), "");
+  dirtyd.Stop(SIGTERM);
+}
+
 TEST(AppsThatDoNotStart, AreBlamedAloneHoweverFastTheyCrash) {
   const int crashes = Repetitions(50, 10);
   Dirtyd dirtyd({kEcho, "libfaults.so:CrashInit", "--restart_give_up_after", "0", "--restart_initial_backoff", "1ms",

@@ -343,10 +343,37 @@ TEST_F(SupervisorTest, AnAppThatIsWhereItShouldBeIsNotToBeRetried) {
   Start(TestSettings({TestPool("p", 2, {TestApp("a"), TestApp("b")})}));
   Boot(1);
   Boot(2, {"a"});
-  EXPECT_EQ(AppStatusOf("a").state(), v1::AppStatus::BACKOFF);
+  EXPECT_THAT(AppStatusOf("a").reason(), HasSubstr("ValueError"));
   ASSERT_TRUE(supervisor_.Scale("p", 1).ok());  // the seat where it failed is gone
   time_.Settle();
   EXPECT_EQ(AppStatusOf("a").state(), v1::AppStatus::READY);
+  EXPECT_EQ(AppStatusOf("a").reason(), "");
+  const int before = workers_.launches;
+  time_.Advance(absl::Minutes(1));
+  EXPECT_EQ(workers_.launches, before);
+}
+
+TEST_F(SupervisorTest, AnAppThatSomeWorkersServeIsReadyThoughItDoesNotStartInOthers) {
+  Start(TestSettings({TestPool("p", 2, {TestApp("a")})}));
+  Obey();
+  Die(2, 9);
+  for (int i = 0; i < 100; ++i) {  // until long after it would have been given up
+    time_.Advance(absl::Milliseconds(100));
+    Obey({"a"});
+    ASSERT_EQ(AppStatusOf("a").state(), v1::AppStatus::READY);
+    ASSERT_TRUE(supervisor_.EveryAppTried() && supervisor_.AnyAppReady());
+  }
+  EXPECT_THAT(AppStatusOf("a").reason(), HasSubstr("ValueError: no model"));
+  EXPECT_EQ(AppStatusOf("a").ready_workers(), 1u);
+  // The last one goes too.
+  Die(1, 9);
+  EXPECT_EQ(AppStatusOf("a").state(), v1::AppStatus::FAILED);
+  EXPECT_FALSE(supervisor_.AnyAppReady());
+  time_.Advance(absl::Seconds(31));
+  Obey();
+  EXPECT_EQ(AppStatusOf("a").state(), v1::AppStatus::READY);
+  EXPECT_EQ(AppStatusOf("a").reason(), "");
+  EXPECT_EQ(AppStatusOf("a").ready_workers(), 2u);
 }
 
 TEST_F(SupervisorTest, ARetryMovesOnFromASeatThatIsGone) {

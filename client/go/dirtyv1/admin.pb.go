@@ -156,11 +156,11 @@ const (
 	AppStatus_STATE_UNSPECIFIED AppStatus_State = 0
 	// Not tried yet.
 	AppStatus_STARTING AppStatus_State = 1
-	// Its last start succeeded.
+	// Its last start succeeded, or a worker serves it.
 	AppStatus_READY AppStatus_State = 2
-	// Its last start failed; it is tried again soon. Calls wait.
+	// Its last start failed and no worker serves it; it is tried again soon. Calls wait.
 	AppStatus_BACKOFF AppStatus_State = 3
-	// It failed too often, or cannot have workers. Calls fail at once.
+	// No worker serves it: it failed too often, or cannot have workers. Calls fail at once; it is tried again now and then.
 	AppStatus_FAILED AppStatus_State = 4
 )
 
@@ -883,7 +883,7 @@ type AppStatus struct {
 	Pool string `protobuf:"bytes,2,opt,name=pool,proto3" json:"pool,omitempty"`
 	// Whether it can serve.
 	State AppStatus_State `protobuf:"varint,3,opt,name=state,proto3,enum=dirty.v1.AppStatus_State" json:"state,omitempty"`
-	// BACKOFF, FAILED: why.
+	// BACKOFF, FAILED: why. READY: why its last start failed, if it did; those that serve it go on meanwhile.
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Workers that serve it now.
 	ReadyWorkers uint32 `protobuf:"varint,5,opt,name=ready_workers,json=readyWorkers,proto3" json:"ready_workers,omitempty"`
