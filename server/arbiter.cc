@@ -31,6 +31,7 @@ Arbiter::Arbiter(World world, Options options, Host host)
       host_(std::move(host)),
       started_at_(timers_.Now()),
       started_wall_(absl::Now()),
+      call_log_(timers_, log_),
       dispatcher_(timers_, *this, {.id_prefix = options_.id_prefix}),
       supervisor_({.timers = timers_,
                    .launcher = world.launcher,
@@ -101,6 +102,7 @@ void Arbiter::OnWorkersStopped() {
   if (shutdown_ == ShutdownPhase::kStopped) return;
   shutdown_ = ShutdownPhase::kStopped;
   timers_.Cancel(grace_timer_);
+  call_log_.Flush();
   if (host_.on_stopped) host_.on_stopped();
 }
 
@@ -133,37 +135,8 @@ void Arbiter::OnSupervisorChanged() {
 }
 
 void Arbiter::OnCallRecord(const CallRecord& record) {
-  bool failed = record.error != nullptr;
-  if (failed && record.error->reason() == v1::REASON_QUEUE_FULL) TellQueueFull(record);
-  bool slow = record.ran >= record.slow_call;
-  LogLevel level = failed || slow ? LogLevel::kWarning : LogLevel::kDebug;
-  if (!log_.Enabled(level)) return;
-  // Many at once, of clients that overload us: one speaks for its kind.
-  const bool refused = failed && record.call_id.empty(), never_ran = failed && record.worker == 0;
-  uint64_t untold = 0;
-  if (never_ran && !WorthTelling(record, &untold)) return;
-  const LogField call("call", std::string(record.call_id)), request("request", std::string(record.request_id));
-  const LogField app("app", std::string(record.app));
-  const LogField action("action", std::string(record.action.substr(0, 256)));
-  const LogField trace("trace", std::string(record.trace_id));
-  const LogField waited("waited", errors::Seconds(record.waited)), ran("ran", errors::Seconds(record.ran));
-  std::string text = failed ? std::string(errors::ReasonName(record.error->reason())) : slow ? "slow" : "ok";
-  if (never_ran) {
-    log_.Log(level, absl::StrCat(refused ? "call refused: " : "call not run: ", record.error->message()),
-             {call,
-              request,
-              app,
-              action,
-              {"waited", refused ? "" : waited.second},
-              {"reason", text},
-              {"more", absl::StrCat(untold)},
-              trace});
-    return;
-  }
-  if (failed && !record.error->exception_type().empty()) absl::StrAppend(&text, " ", record.error->exception_type());
-  const absl::string_view message = failed ? "call failed" : slow ? "slow call" : "call";
-  log_.Log(level, message,
-           {call, request, app, action, {"worker", absl::StrCat(record.worker)}, waited, ran, {"reason", text}, trace});
+  if (record.error != nullptr && record.error->reason() == v1::REASON_QUEUE_FULL) TellQueueFull(record);
+  call_log_.Add(record);
 }
 
 v1::StatusResponse Arbiter::Status() const {

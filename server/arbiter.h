@@ -15,6 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "dirty/v1/admin.pb.h"
 #include "server/config/settings.h"
+#include "server/dispatch/call_log.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/loop/timers.h"
 #include "server/observe/log.h"
@@ -139,8 +140,6 @@ class Arbiter final : private Dispatcher::Events, private Supervisor::Events {
   void EndReload(const absl::StatusOr<v1::ReloadResponse>& result, const Done<v1::ReloadResponse>& done);
   std::string DefaultPool() const;
   void TellQueueFull(const CallRecord& record);
-  // Whether a call that never ran is worth a line, and how many of its kind were not before it.
-  bool WorthTelling(const CallRecord& record, uint64_t* untold);
 
   TimerQueue& timers_;
   Logger& log_;
@@ -159,11 +158,7 @@ class Arbiter final : private Dispatcher::Events, private Supervisor::Events {
   std::vector<Watcher*> watchers_;
   MetricsSnapshot counted_;                                       // reloads, worker_starts and worker_exits
   absl::flat_hash_map<std::string, absl::Time> queue_full_told_;  // by app
-  struct Refusals {
-    absl::Time told = absl::InfinitePast();
-    uint64_t untold = 0;
-  };
-  absl::flat_hash_map<std::string, Refusals> refusals_;  // by reason, and by app if it is configured
+  CallLog call_log_;
   ShutdownPhase shutdown_ = ShutdownPhase::kNone;
   bool ends_at_once_ = false;
   TimerQueue::TimerId grace_timer_ = 0;

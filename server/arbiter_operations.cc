@@ -17,8 +17,6 @@ namespace {
 
 // Of QUEUE_FULL there may be thousands a second.
 constexpr absl::Duration kQueueFullInterval = absl::Seconds(1);
-// A line of each kind of refusal: clients that try again and again do not fill a disk.
-constexpr absl::Duration kRefusalInterval = absl::Seconds(1);
 
 }  // namespace
 
@@ -225,20 +223,6 @@ void Arbiter::TellQueueFull(const CallRecord& record) {
                                  record.trace_id));
   *event.mutable_queue_full() = *record.error;
   OnEvent(std::move(event));
-}
-
-bool Arbiter::WorthTelling(const CallRecord& record, uint64_t* untold) {
-  // What is not configured has any name.
-  std::string kind = absl::StrCat(record.call_id.empty(), " ", record.error->reason(), " ", record.error->app());
-  Refusals& refusals = refusals_[kind];
-  absl::Time now = timers_.Now();
-  if (now - refusals.told < kRefusalInterval) {
-    ++refusals.untold;
-    return false;
-  }
-  refusals.told = now;
-  *untold = std::exchange(refusals.untold, 0);
-  return true;
 }
 
 }  // namespace dirty

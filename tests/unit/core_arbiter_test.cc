@@ -374,10 +374,20 @@ TEST_F(OperatorsTest, RefusalsAreLoggedOnceASecondWithHowManyThereWere) {
                          [](const std::string& line) { return absl::StrContains(line, "call refused: "); });
   };
   EXPECT_EQ(lines(), 1);
+  EXPECT_EQ(log_.last_fields.at("more"), "");
   time_.Advance(absl::Seconds(1));
+  EXPECT_EQ(lines(), 2);
+  EXPECT_EQ(log_.last_fields.at("more"), "48");
+  time_.Advance(absl::Seconds(5));
+  EXPECT_EQ(lines(), 2);
   FakeCaller late;
   Submit(late);
-  EXPECT_EQ(lines(), 2);
+  EXPECT_EQ(lines(), 3);
+  // What is left is told before the end.
+  for (FakeCaller& caller : callers) Submit(caller);
+  arbiter_.Shutdown(true, "test");
+  time_.Settle();
+  EXPECT_EQ(lines(), 4);
   EXPECT_EQ(log_.last_fields.at("more"), "49");
 }
 
@@ -399,11 +409,10 @@ TEST_F(OperatorsTest, CallsThatNeverRanAreLoggedOnceASecondToo) {
   EXPECT_EQ(log_.last_fields.at("call"), "x-2");
   EXPECT_EQ(log_.last_fields.at("waited"), "2.0 s");
   EXPECT_EQ(log_.last_fields.count("worker"), 0u);
-  FakeCaller late;
-  Submit(late);
-  time_.Advance(absl::Seconds(2));
+  time_.Advance(absl::Seconds(1));
   EXPECT_EQ(lines(), 2);
-  EXPECT_EQ(log_.last_fields.at("more"), "49");
+  EXPECT_EQ(log_.last_fields.at("call"), "x-3");
+  EXPECT_EQ(log_.last_fields.at("more"), "48");
 }
 
 TEST_F(OperatorsTest, LogLevelsAreCheckedAndTold) {
