@@ -54,6 +54,10 @@ ConfigContext MakeConfigContext(const std::string& prefix, const CommandLine& co
   context.read_file = [prefix, &command_line](const std::string& path) {
     return ReadConfiguration(prefix, command_line, path);
   };
+  context.check_user = [](const std::string& user, bool group_given) {
+    return FindUser(user, /*with_group=*/!group_given).status();
+  };
+  context.check_group = [](const std::string& group) { return FindGroup(group).status(); };
   return context;
 }
 
@@ -67,12 +71,10 @@ void ConfigReader::Read(std::function<void(absl::StatusOr<Settings>)> done) {
   read_.reset();
   absl::StatusOr<std::thread> thread = StartThread([this, done] {
     absl::StatusOr<LoadedConfig> loaded = LoadConfig(command_line_, context_);
-    const absl::Status accounts = loaded.ok() ? CheckAccounts(loaded->settings) : absl::OkStatus();
     absl::StatusOr<NetworkFiles> files = NetworkFiles();
     if (network_ != nullptr) files = ReadNetworkFiles(network_->settings());
-    poster_.Post([this, done, accounts, loaded = std::move(loaded), files = std::move(files)]() mutable {
+    poster_.Post([this, done, loaded = std::move(loaded), files = std::move(files)]() mutable {
       if (!loaded.ok()) return done(loaded.status());
-      if (!accounts.ok()) return done(accounts);
       if (!files.ok()) return done(files.status());
       if (network_ != nullptr) read_ = *std::move(files);
       done(std::move(loaded->settings));

@@ -162,11 +162,15 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
   if (absl::Status status = PrepareWorkersDirectory(settings.runtime_dir, first.user, first.group); !status.ok()) {
     return Fail(kExitCannotStart, status.message());
   }
-  absl::StatusOr<std::optional<gid_t>> group = FindSocketGroup(settings.socket_group);
-  if (!group.ok()) return Fail(kExitCannotStart, group.status().message());
+  std::optional<gid_t> group;
+  if (!settings.socket_group.empty()) {
+    absl::StatusOr<gid_t> found = FindGroup(settings.socket_group);
+    if (!found.ok()) return Fail(kExitCannotStart, absl::StrCat("socket_group: ", found.status().message()));
+    group = *found;
+  }
   UniqueFd metrics_listener;
   if (!settings.metrics.empty()) {
-    absl::StatusOr<UniqueFd> listening = MetricsServer::Listen(settings.metrics, *group);
+    absl::StatusOr<UniqueFd> listening = MetricsServer::Listen(settings.metrics, group);
     if (!listening.ok()) return Fail(kExitCannotStart, listening.status().message());
     metrics_listener = *std::move(listening);
   }
@@ -209,7 +213,7 @@ int Run(const Settings& settings, const CommandLine& command_line, const ConfigC
     NetworkAccess::Configure(builder);
   }
   Listener listener(watcher, clock, log);
-  Listener::ClientSocket client_socket{.path = settings.socket, .mode = settings.socket_mode, .group = *group};
+  Listener::ClientSocket client_socket{.path = settings.socket, .mode = settings.socket_mode, .group = group};
   listener.SetAllowed(settings.allow_uids, settings.allow_gids);
   for (const absl::Status& status :
        {listener.AddClientSocket(client_socket, builder, std::move(passed->client)),
@@ -506,9 +510,6 @@ int Main(int argc, char** argv) {
   absl::StatusOr<LoadedConfig> loaded = LoadConfig(*command_line, context);
   if (!loaded.ok()) return Fail(kExitUsage, loaded.status().message());
   if (command_line->action == CommandLine::Action::kCheck) {
-    if (absl::Status accounts = CheckAccounts(loaded->settings); !accounts.ok()) {
-      return Fail(kExitUsage, accounts.message());
-    }
     fputs(ToYaml(loaded->config).c_str(), stdout);
     return 0;
   }

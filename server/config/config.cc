@@ -50,7 +50,7 @@ class Loader {
     if (!command_line_.config_file.empty() && !ReadConfigFile()) return diagnostics_.ToStatus();
     ApplyFlags();
     ApplyDefaults();
-    Validate(config_, diagnostics_);
+    Validate(config_, context_, diagnostics_);
     if (absl::Status status = diagnostics_.ToStatus(); !status.ok()) return status;
     Settings settings = Resolve(config_, context_.apps_folder);
     return LoadedConfig{std::move(config_), std::move(settings)};

@@ -57,6 +57,9 @@ struct ConfigContext {
   std::map<std::string, std::string> variables;  // environment variables
   // Contents of a file; its error's message is errno's text ("No such file or directory").
   std::function<absl::StatusOr<std::string>(const std::string& path)> read_file;
+  // What is wrong with a user, who is to have a group if none is given, or with a group. Null: they are not looked up.
+  std::function<absl::Status(const std::string& user, bool group_given)> check_user;
+  std::function<absl::Status(const std::string& group)> check_group;
 };
 
 struct LoadedConfig {

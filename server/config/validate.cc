@@ -79,11 +79,13 @@ std::string AppFault(const std::string& app, v1::Runtime runtime) {
 
 class Validator {
  public:
-  Validator(const v1::Config& config, Diagnostics& diagnostics) : config_(config), diagnostics_(diagnostics) {}
+  Validator(const v1::Config& config, const ConfigContext& context, Diagnostics& diagnostics)
+      : config_(config), context_(context), diagnostics_(diagnostics) {}
 
   void Run() {
     CheckSockets();
     CheckTopLevel();
+    CheckAccounts();
     CheckHooks();
     CheckWorkerSettings("", config_.worker());
     if (config_.apps().empty() && config_.pools().empty() && !diagnostics_.Has("apps") && !diagnostics_.Has("pools")) {
@@ -193,6 +195,20 @@ class Validator {
       Fault("network.address", absl::StrCat(network.address(),
                                             " is not loopback, and without certificate and key nothing is encrypted; "
                                             "give both, or insecure: true"));
+    }
+  }
+
+  void CheckAccounts() {
+    auto check = [this](const std::string& key, const std::string& name, const auto& checked) {
+      if (name.empty() || diagnostics_.Has(key)) return;
+      if (const absl::Status status = checked(); !status.ok()) Fault(key, status.message());
+    };
+    if (context_.check_user) {
+      check("user", config_.user(), [&] { return context_.check_user(config_.user(), !config_.group().empty()); });
+    }
+    if (context_.check_group) {
+      check("group", config_.group(), [&] { return context_.check_group(config_.group()); });
+      check("socket_group", config_.socket_group(), [&] { return context_.check_group(config_.socket_group()); });
     }
   }
 
@@ -331,6 +347,7 @@ class Validator {
   }
 
   const v1::Config& config_;
+  const ConfigContext& context_;
   Diagnostics& diagnostics_;
   std::map<std::string, Known> apps_;
   std::map<std::string, Place> pools_;
@@ -338,7 +355,9 @@ class Validator {
 
 }  // namespace
 
-void Validate(const v1::Config& config, Diagnostics& diagnostics) { Validator(config, diagnostics).Run(); }
+void Validate(const v1::Config& config, const ConfigContext& context, Diagnostics& diagnostics) {
+  Validator(config, context, diagnostics).Run();
+}
 
 std::string AppName(const v1::App& app) {
   if (app.has_name()) return app.name();

@@ -6,12 +6,13 @@
 #include <string>
 
 #include "dirty/v1/config.pb.h"
+#include "server/config/config.h"
 #include "server/config/diagnostics.h"
 
 namespace dirty {
 
 // Checks `config`, which has its defaults. Says nothing of values that `diagnostics` has as wrong already.
-void Validate(const v1::Config& config, Diagnostics& diagnostics);
+void Validate(const v1::Config& config, const ConfigContext& context, Diagnostics& diagnostics);
 
 // What calls name `app` by: its alias, else what it loads, of a library with a path only the file's name.
 std::string AppName(const v1::App& app);

@@ -1,14 +1,12 @@
-// The users and groups that a configuration names, by the machine's database. Looks names up, which may ask the
-// network: not on the loop.
+// Users and groups that a configuration names: names of the machine's database, else numbers. Looks them up, which may
+// ask the network: not on the loop. Thread-safe.
 #pragma once
 
 #include <sys/types.h>
 
-#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "server/config/settings.h"
 
 namespace dirty {
 
@@ -17,14 +15,15 @@ struct Owner {
   gid_t gid;
 };
 
-// Of the workers, `user` and `group` as in PoolSettings: names of the database, else numbers. Empty: our own user, and
-// the user's group.
+// InvalidArgument: there is no such user, or it is a number of which the database knows no group, and it is to have one
+// (`with_group`; else gid is then our own). Unavailable: the database cannot be read.
+absl::StatusOr<Owner> FindUser(const std::string& name, bool with_group);
+
+// Errors likewise.
+absl::StatusOr<gid_t> FindGroup(const std::string& name);
+
+// Of the workers, `user` and `group` as in PoolSettings. Empty: our own user, and the user's group. Errors name the
+// key.
 absl::StatusOr<Owner> FindOwner(const std::string& user, const std::string& group);
-
-// Of the client socket, likewise. Empty: none.
-absl::StatusOr<std::optional<gid_t>> FindSocketGroup(const std::string& name);
-
-// Whether all that `settings` name are there. The error names the key.
-absl::Status CheckAccounts(const Settings& settings);
 
 }  // namespace dirty

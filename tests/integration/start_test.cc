@@ -107,9 +107,26 @@ TEST(Socket, AGroupThatIsNoneIsAClearError) {
   // The second would be root's if it were cut to 32 bits.
   for (const char* group : {"no-such-group", "4294967295", "4294967296", "99999999999999999999"}) {
     Ran ran = RunProgram({Program("dirtyd"), kEcho, "--runtime_dir", folder / "rt", "--socket_group", group});
-    EXPECT_EQ(ran.code, 1);
+    EXPECT_EQ(ran.code, 2);
     EXPECT_THAT(ran.err, HasSubstr(absl::StrCat("socket_group: there is no group \"", group, "\"")));
   }
+}
+
+TEST(Configuration, UsersAndGroupsAreCheckedAtTheirPlacesWithAllElse) {
+  Folder folder;
+  std::ofstream(folder / "dirty.yaml") << "apps: [" << kEcho << "]\nuser: nobody-here\ngroup: none-such\nworkers: -1\n";
+  Ran ran = RunProgram({Program("dirtyd"), "--check", "--config", folder / "dirty.yaml"});
+  EXPECT_EQ(ran.code, 2);
+  EXPECT_THAT(ran.err, AllOf(HasSubstr("dirty.yaml:2:1: user: there is no user \"nobody-here\""),
+                             HasSubstr("dirty.yaml:3:1: group: there is no group \"none-such\""),
+                             HasSubstr("dirty.yaml:4:1: workers: ")));
+}
+
+TEST(Configuration, AUserOfWhomTheDatabaseKnowsNothingNeedsAGroup) {
+  Ran ran = RunProgram({Program("dirtyd"), "--check", kEcho, "--user", "54321"});
+  EXPECT_EQ(ran.code, 2);
+  EXPECT_THAT(ran.err, HasSubstr("54321 is not in the user database: set `group` too"));
+  EXPECT_EQ(RunProgram({Program("dirtyd"), "--check", kEcho, "--user", "54321", "--group", "54321"}).code, 0);
 }
 
 TEST(Configuration, CheckLooksForUsersAndGroups) {
