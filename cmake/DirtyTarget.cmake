@@ -7,8 +7,12 @@ add_library(dirty_options INTERFACE)
 add_library(dirty::options ALIAS dirty_options)
 target_compile_features(dirty_options INTERFACE cxx_std_20)
 target_compile_options(dirty_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Werror)
-# Our code alone, not the generated one. Threads count at once, and a count that is lost may be a line's only one.
-target_compile_options(dirty_options INTERFACE $<$<CONFIG:Coverage>:--coverage> $<$<CONFIG:Coverage>:-fprofile-update=atomic>)
+# Our code alone, not the generated one. Threads count at once, and a count that is lost may be a line's only one:
+# -fprofile-update=atomic, from a file, since ccache caches nothing that is compiled with that option. Ninja compiles in the
+# build's folder. Of such a file ccache looks at the time, as of a compiler.
+configure_file(${CMAKE_CURRENT_LIST_DIR}/coverage.specs ${CMAKE_BINARY_DIR}/coverage.specs COPYONLY)
+execute_process(COMMAND touch -d 2000-01-01 coverage.specs WORKING_DIRECTORY ${CMAKE_BINARY_DIR} COMMAND_ERROR_IS_FATAL ANY)
+target_compile_options(dirty_options INTERFACE $<$<CONFIG:Coverage>:--coverage> $<$<CONFIG:Coverage>:-specs=coverage.specs>)
 target_link_options(dirty_options INTERFACE $<$<CONFIG:Coverage>:--coverage>)
 target_include_directories(dirty_options INTERFACE ${CMAKE_SOURCE_DIR})
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
