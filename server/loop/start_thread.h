@@ -1,6 +1,8 @@
 // Threads are started where there may be none, because a limit on processes is reached.
 #pragma once
 
+#include <signal.h>
+
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -10,6 +12,22 @@
 #include "absl/strings/str_cat.h"
 
 namespace dirty {
+
+// As long as it lives, threads are started that no signal reaches.
+class SignalsHeldBack {
+ public:
+  SignalsHeldBack() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsHeldBack() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsHeldBack(const SignalsHeldBack&) = delete;
+  SignalsHeldBack& operator=(const SignalsHeldBack&) = delete;
+
+ private:
+  sigset_t before_;
+};
 
 // Does what starts threads. RESOURCE_EXHAUSTED: the system has none to give (pids.max, RLIMIT_NPROC, memory).
 template <typename Work>

@@ -1,6 +1,5 @@
 #include "server/loop/watcher.h"
 
-#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
@@ -9,6 +8,7 @@
 #include <utility>
 
 #include "server/loop/check.h"
+#include "server/loop/start_thread.h"
 
 namespace dirty {
 namespace {
@@ -22,13 +22,9 @@ Watcher::Watcher() : epoll_(epoll_create1(EPOLL_CLOEXEC)), wake_(eventfd(0, EFD_
   DIRTY_CHECK(epoll_.ok() && wake_.ok(), "cannot make an epoll or event descriptor");
   epoll_event event = {.events = EPOLLIN, .data = {.u64 = 0}};
   DIRTY_CHECK(epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_.get(), &event) == 0, "epoll_ctl");
-  // Signals are for the signal descriptor and the main thread.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const SignalsHeldBack held;  // they are for the signal descriptor and the main thread
   thread_ = std::thread([this] { Main(); });
   pthread_setname_np(thread_.native_handle(), "dirtyd-watcher");
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 Watcher::~Watcher() { Stop(); }

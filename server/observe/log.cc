@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -169,12 +168,9 @@ class QueuedLog final : public LogWriter {
   QueuedLog(const Options& options, UniqueFd fd)
       : level_(options.level), format_(options.format), file_(options.file), fd_(std::move(fd)) {
     regular_ = IsRegular(fd_.get());
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const SignalsHeldBack held;
     thread_ = std::thread([this] { Main(); });
     pthread_setname_np(thread_.native_handle(), "dirtyd-log");
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 
   ~QueuedLog() override {

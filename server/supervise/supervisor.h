@@ -194,7 +194,8 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
   void AppBootFailed(absl::string_view app, const Worker& worker, std::string reason);
   // A worker ended before it was ready: whose fault it was.
   void ChargeFailedStart(const Worker& worker, const std::string& what);
-  absl::Duration PauseAfter(const Worker& worker);       // before the next in its seat, where this one did not last
+  // When the next one may take its seat: later, if one after the other did not last. Counts its end, once.
+  absl::Time ReplaceAt(Worker& worker);
   absl::Duration BootLimit(const Worker& worker) const;  // the longest boot_timeout of its apps
   void ArmBootTimer(Worker& worker, absl::Duration limit, std::string what);
   void ArmNotice(WorkerId id);

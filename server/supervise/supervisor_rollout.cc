@@ -82,7 +82,7 @@ absl::Status Supervisor::Replace(const Rollout& rollout, std::function<void(cons
     for (auto& seat : pool->seats) {
       timers_.Cancel(seat->respawn_timer);
       seat->respawn_timer = 0;
-      seat->crashes = 0;
+      seat->early_ends = 0;
     }
   }
   v1::Event event;

@@ -43,9 +43,10 @@ struct Supervisor::Worker {
   bool booted = false;                          // every app was tried; the hook dirty_worker_init may still run
   bool dispatched = false;                      // the dispatcher knows it
   bool link_broken = false;
-  std::string end_reason;    // why we end it; empty: it was not us
-  std::string end_detail;    // for callers: "was killed because ..."
-  uint64_t calls_limit = 0;  // 0: none
+  std::string end_reason;                // why we end it; empty: it was not us
+  std::string end_detail;                // for callers: "was killed because ..."
+  std::optional<absl::Time> replace_at;  // what ReplaceAt said
+  uint64_t calls_limit = 0;              // 0: none
   uint64_t memory_baseline = 0;
   uint64_t pings_unanswered = 0;
   TimerQueue::TimerId boot_timer = 0;
@@ -62,8 +63,8 @@ struct Supervisor::Worker {
 struct Supervisor::Seat {
   uint32_t index = 0;
   WorkerId current = 0;
-  WorkerId incoming = 0;  // its replacement, until it is ready
-  uint32_t crashes = 0;   // in a row, soon after having been ready; an end that somebody else wants counts too
+  WorkerId incoming = 0;    // its replacement, until it is ready
+  uint32_t early_ends = 0;  // in a row, soon after having been ready: crashes, and what somebody else told to end
   TimerQueue::TimerId respawn_timer = 0;
   std::deque<v1::WorkerExit> exits;  // newest first
 };

@@ -256,7 +256,7 @@ void Supervisor::OnWorkerEnding(WorkerId id) {
   if (worker == nullptr || !worker->serves() || worker->seat == nullptr) return;
   if (worker->recycle || std::exchange(worker->told_to_end, true)) return;
   log_.Info(absl::StrCat(Name(*worker), ": recycling, somebody else told it to end"));
-  worker->recycle_timer = timers_.ScheduleIn(PauseAfter(*worker), [this, id] {
+  worker->recycle_timer = timers_.Schedule(ReplaceAt(*worker), [this, id] {
     Worker& ready = *Find(id);
     ready.recycle_timer = 0;
     if (!ready.serves() || ready.seat == nullptr) return;  // it is on its way out
@@ -265,10 +265,14 @@ void Supervisor::OnWorkerEnding(WorkerId id) {
   });
 }
 
-absl::Duration Supervisor::PauseAfter(const Worker& worker) {
-  uint32_t& crashes = worker.seat->crashes;
-  if (timers_.Now() - worker.ready_at >= kLasting) crashes = 0;
-  return crashes++ > 0 ? Backoff(settings_.restart, crashes - 1, chance_()) : absl::ZeroDuration();
+absl::Time Supervisor::ReplaceAt(Worker& worker) {
+  if (!worker.replace_at.has_value()) {
+    uint32_t& ends = worker.seat->early_ends;
+    if (timers_.Now() - worker.ready_at >= kLasting) ends = 0;
+    worker.replace_at = timers_.Now();
+    if (ends++ > 0) *worker.replace_at += Backoff(settings_.restart, ends - 1, chance_());
+  }
+  return *worker.replace_at;
 }
 
 void Supervisor::Retire(Worker& worker, absl::string_view reason) {
@@ -409,8 +413,8 @@ void Supervisor::OnExit(WorkerId id, const ExitStatus& status) {
         // Its replacement is on the way already.
         seat->current = std::exchange(seat->incoming, 0);
       } else if (was_ready && !stopping_) {
-        if (absl::Duration wait = PauseAfter(*worker); wait > absl::ZeroDuration()) {
-          seat->respawn_timer = timers_.ScheduleIn(wait, [this, seat] {
+        if (const absl::Time next = ReplaceAt(*worker); next > timers_.Now()) {
+          seat->respawn_timer = timers_.Schedule(next, [this, seat] {
             seat->respawn_timer = 0;
             Reconcile();
           });
@@ -481,7 +485,8 @@ void Supervisor::RecordExit(Worker& worker, const ExitStatus& status, const std:
     *told.mutable_exit() = exit;
     hooks_.Run(settings_.hooks.dirty_worker_exit, told, settings_.hook_timeout, [](const absl::Status&) {});
   }
-  log_.Log(clean ? LogLevel::kInfo : LogLevel::kWarning, absl::StrCat(Name(worker), ": ", status.Describe()),
+  log_.Log(clean ? LogLevel::kInfo : LogLevel::kWarning,
+           absl::StrCat(Name(worker), ": ", not_needed ? "stopped before it was ready" : status.Describe()),
            {{"reason", reason},
             {"uptime", errors::Seconds(timers_.Now() - worker.spawned_at)},
             {"calls", absl::StrCat(exit.calls())}});
