@@ -11,7 +11,7 @@ target_compile_options(dirty_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virt
 # -fprofile-update=atomic, from a file, since ccache caches nothing that is compiled with that option. Ninja compiles in the
 # build's folder. Of such a file ccache looks at the time, as of a compiler.
 configure_file(${CMAKE_CURRENT_LIST_DIR}/coverage.specs ${CMAKE_BINARY_DIR}/coverage.specs COPYONLY)
-execute_process(COMMAND touch -d 2000-01-01 coverage.specs WORKING_DIRECTORY ${CMAKE_BINARY_DIR} COMMAND_ERROR_IS_FATAL ANY)
+execute_process(COMMAND touch -d @0 coverage.specs WORKING_DIRECTORY ${CMAKE_BINARY_DIR} COMMAND_ERROR_IS_FATAL ANY)
 target_compile_options(dirty_options INTERFACE $<$<CONFIG:Coverage>:--coverage> $<$<CONFIG:Coverage>:-specs=coverage.specs>)
 target_link_options(dirty_options INTERFACE $<$<CONFIG:Coverage>:--coverage>)
 target_include_directories(dirty_options INTERFACE ${CMAKE_SOURCE_DIR})

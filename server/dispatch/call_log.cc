@@ -20,10 +20,8 @@ void CallLog::Add(const CallRecord& record) {
   if (failed && record.worker == 0) return AddUnrun(record);
   std::string reason = failed ? std::string(errors::ReasonName(record.error->reason())) : slow ? "slow" : "ok";
   if (failed && !record.error->exception_type().empty()) absl::StrAppend(&reason, " ", record.error->exception_type());
-  log_.Log(level,
-           failed ? "call failed"
-           : slow ? "slow call"
-                  : "call",
+  const absl::string_view message = failed ? "call failed" : slow ? "slow call" : "call";
+  log_.Log(level, message,
            {{"call", std::string(record.call_id)},
             {"request", std::string(record.request_id)},
             {"app", std::string(record.app)},

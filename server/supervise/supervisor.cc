@@ -69,7 +69,6 @@ void Supervisor::Configure(const Settings& settings, bool let_go) {
       } else if (entry.health.disabled()) {
         entry.health.Reset();
       }
-      if (entry.health.state() == v1::AppStatus::STARTING && Serves(app.name)) entry.health.Succeeded();
     }
   }
   for (auto& pool : pools_) {

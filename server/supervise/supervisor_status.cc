@@ -19,10 +19,9 @@ v1::WorkerStatus::State ToState(bool ready, bool draining, bool stopping) {
 
 }  // namespace
 
-// As users see it: an app that some workers serve is ready, even if it does not start in others.
+// As users see it: an app that some workers serve is ready, even if it does not start, or not yet, in others.
 v1::AppStatus::State Supervisor::StateOf(absl::string_view name, const App& app) const {
-  return app.health.waits_for_retry() && !app.health.disabled() && Serves(name) ? v1::AppStatus::READY
-                                                                                : app.health.state();
+  return !app.health.disabled() && Serves(name) ? v1::AppStatus::READY : app.health.state();
 }
 
 bool Supervisor::EveryAppTried() const {

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <limits>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "server/dispatch/errors.h"
 #include "server/dispatch/proto_time.h"
@@ -30,6 +32,14 @@ constexpr absl::Duration kDumpGrace = absl::Seconds(1);
 constexpr size_t kExitsKept = 20;
 // The reason of an end by the hook dirty_worker_init, which charges the apps itself.
 constexpr char kCouldNotStart[] = "could not start";
+// Of a traceback, in the log.
+constexpr size_t kMostLines = 50;
+
+std::vector<absl::string_view> LastLines(absl::string_view text) {
+  std::vector<absl::string_view> lines = absl::StrSplit(text, '\n', absl::SkipEmpty());
+  if (lines.size() > kMostLines) lines.erase(lines.begin(), lines.end() - kMostLines);
+  return lines;
+}
 
 }  // namespace
 
@@ -99,7 +109,12 @@ void Supervisor::OnAppFailed(WorkerId id, absl::string_view app, const v1::Error
   worker->failed_apps.insert(std::string(app));
   std::string what =
       error.exception_type().empty() ? error.message() : absl::StrCat(error.exception_type(), ": ", error.message());
-  if (!error.traceback().empty()) log_.Warning(absl::StrCat(Name(*worker), ": ", app, ": ", error.traceback()));
+  auto it = apps_.find(app);
+  if (it == apps_.end() || it->second.health.reason() != what) {  // else it is as the last time
+    for (absl::string_view line : LastLines(error.traceback())) {
+      log_.Warning(absl::StrCat(Name(*worker), ": ", app, ": ", line));
+    }
+  }
   AppBootFailed(app, *worker, std::move(what));
 }
 

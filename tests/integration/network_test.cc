@@ -402,7 +402,7 @@ TEST_F(Network, SaysWhyItCannotStart) {
   }
 }
 
-TEST_F(Network, TakesNoOtherAddressOfItsNameWhereItsPortIsTaken) {
+TEST_F(Network, NeitherItNorMetricsTakeAnotherAddressOfTheirNameWhereThePortIsTaken) {
   if (!IsRoot() || RunProgram({"unshare", "--mount", "true"}).code != 0) GTEST_SKIP() << "needs a mount namespace";
   // Whoever knows both prefers the first.
   Write(folder_ / "hosts", "::1 both.test\n127.0.0.1 both.test localhost\n");
@@ -415,14 +415,17 @@ TEST_F(Network, TakesNoOtherAddressOfItsNameWhereItsPortIsTaken) {
   ASSERT_EQ(listen(taken.get(), 1), 0);
   ASSERT_EQ(getsockname(taken.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
   const int port = ntohs(address.sin6_port);
-  Folder folder;
-  Process process({"unshare", "--mount", "sh", "-c",
-                   absl::StrCat("mount --bind ", folder_ / "hosts", " /etc/hosts && exec ", Program("dirtyd"), " ",
-                                kEcho, " --runtime_dir ", folder / "rt", " --library_path ", TestApps(),
-                                " --network_insecure=true --network_address both.test:", port)});
-  EXPECT_EQ(process.WaitExit().code, 1);
-  EXPECT_THAT(process.err(), HasSubstr(absl::StrCat("network.address: cannot listen on both.test:", port,
-                                                    ": Address already in use")));
+  for (const auto& [flags, key] :
+       {std::pair("--network_insecure=true --network_address", "network.address"), std::pair("--metrics", "metrics")}) {
+    Folder folder;
+    Process process({"unshare", "--mount", "sh", "-c",
+                     absl::StrCat("mount --bind ", folder_ / "hosts", " /etc/hosts && exec ", Program("dirtyd"), " ",
+                                  kEcho, " --runtime_dir ", folder / "rt", " --library_path ", TestApps(), " ", flags,
+                                  " both.test:", port)});
+    EXPECT_EQ(process.WaitExit().code, 1);
+    EXPECT_THAT(process.err(),
+                HasSubstr(absl::StrCat(key, ": cannot listen on both.test:", port, ": Address already in use")));
+  }
 }
 
 TEST_F(Network, SilentConnectionsHoldUpNobodyAndAreCutOff) {

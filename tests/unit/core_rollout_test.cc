@@ -207,6 +207,25 @@ TEST_F(RolloutTest, APoolThatIsAddedServesAndOneThatIsRemovedServesUntilItsEnd) 
   EXPECT_EQ(workers_.alive.size(), 2u);
 }
 
+TEST_F(RolloutTest, AnAppThatIsServedStaysReadyWhileItGetsANewChance) {
+  Start(TestSettings({TestPool("p", 2, {TestApp("a")})}));
+  Obey();
+  Die(2, 9);
+  time_.Settle();
+  Obey({"a"});
+  EXPECT_NE(AppStatusOf("a").reason(), "");
+  for (const bool reload : {true, false}) {
+    ASSERT_TRUE(Replace({.reload = reload}).ok());
+    EXPECT_EQ(AppStatusOf("a").state(), v1::AppStatus::READY);
+    EXPECT_TRUE(supervisor_.EveryAppTried() && supervisor_.AnyAppReady());
+    Obey();
+    time_.Settle();
+    Obey();
+    ASSERT_TRUE(result_->status.ok()) << result_->status;
+    EXPECT_EQ(AppStatusOf("a").ready_workers(), 2u);
+  }
+}
+
 TEST_F(RolloutTest, ARemovedPoolStaysWhenTheReloadFails) {
   Settings settings = TestSettings({TestPool("p", 1, {TestApp("a")}), TestPool("q", 1, {TestApp("b")})});
   Start(settings);

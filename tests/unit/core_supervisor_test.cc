@@ -354,6 +354,29 @@ TEST_F(SupervisorTest, AnAppThatIsWhereItShouldBeIsNotToBeRetried) {
   EXPECT_EQ(workers_.launches, before);
 }
 
+TEST_F(SupervisorTest, ATracebackIsToldLineByLineAndNotAgainForTheSameFailure) {
+  Start(TestSettings({TestPool("p", 1, {TestApp("a")})}));
+  auto fail = [this](WorkerId id, const std::string& message) {
+    supervisor_.OnListening(id);
+    supervisor_.OnAppStarting(id, "a");
+    v1::Error error;
+    error.set_exception_type("ValueError");
+    error.set_message(message);
+    error.set_traceback(absl::StrCat("Traceback:\n  line 1\nValueError: ", message, "\n"));
+    const size_t before = log_.lines.size();
+    supervisor_.OnAppFailed(id, "a", error);
+    std::vector<std::string> lines(log_.lines.begin() + static_cast<ptrdiff_t>(before), log_.lines.end());
+    supervisor_.OnWorkerReady(id);
+    Die(id);
+    time_.Advance(absl::Seconds(31));
+    return lines;
+  };
+  EXPECT_THAT(fail(1, "no model"), ElementsAre(HasSubstr(": a: Traceback:"), HasSubstr(": a:   line 1"),
+                                               HasSubstr(": a: ValueError"), HasSubstr("a failed to start")));
+  EXPECT_THAT(fail(2, "no model"), ElementsAre(HasSubstr("a failed to start")));
+  EXPECT_EQ(fail(3, "no other model").size(), 4u);
+}
+
 TEST_F(SupervisorTest, AnAppThatSomeWorkersServeIsReadyThoughItDoesNotStartInOthers) {
   Start(TestSettings({TestPool("p", 2, {TestApp("a")})}));
   Obey();

@@ -95,7 +95,6 @@ class Apps:
             return "LoadError", f"{error}; {surroundings()}", ""
         except BaseException as error:
             kind, message, trace = _errors.describe(error)
-            print(trace or _errors.last_line(error), file=sys.stderr)
             return kind, f"{message or 'no message'}; {surroundings()}", trace
         self._instances[name] = app
         return app if callable(app) else functools.partial(_call_action, app), workers

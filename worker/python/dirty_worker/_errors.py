@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import traceback
 from types import TracebackType
@@ -63,7 +64,7 @@ def _user_part(frames: Optional[TracebackType]) -> Optional[TracebackType]:
 
 
 def _is_ours(filename: str) -> bool:
-    return filename.startswith(_OURS) or filename.startswith("<frozen importlib")
+    return filename.startswith(_OURS) or filename.startswith("<frozen importlib") or filename == importlib.__file__
 
 
 def _keep_user_frames(told: traceback.TracebackException, seen: set[int]) -> bool:
