@@ -530,8 +530,19 @@ void Dispatcher::AddWorker(WorkerId id, uint32_t slots, const std::vector<std::s
     worker->apps.push_back(app);
     app->workers.push_back(worker);
     app->slots += slots;
+    LetGoOfDraining(app);
   }
   PullWork(worker);
+}
+
+// An app that was removed is back: the worker that was to run what waited has no end of it else.
+void Dispatcher::LetGoOfDraining(App* app) {
+  for (Worker* worker : std::vector<Worker*>(app->workers)) {
+    if (!worker->draining) continue;
+    std::erase(worker->apps, app);
+    TakeAppFrom(worker, app);
+    TellIfIdle(worker);
+  }
 }
 
 void Dispatcher::DrainWorker(WorkerId id) {

@@ -201,6 +201,7 @@ class Dispatcher {
   void FreeSlot(Call* call);
   void Forget(Call* call, bool erase_app = true);
   void EndQueueOfRemoved(App* app);
+  void LetGoOfDraining(App* app);
   void TakeAppFrom(Worker* worker, App* app);
   void TellIfIdle(Worker* worker);
   void CheckAllEnded();

@@ -38,7 +38,8 @@ void Dispatcher::Describe(v1::AppStatus& status) const {
   auto it = std::find_if(apps_.begin(), apps_.end(), [&](auto& app) { return app->name == status.name(); });
   if (it == apps_.end()) return;
   const App& app = **it;
-  status.set_ready_workers(static_cast<uint32_t>(app.workers.size()));
+  auto serves = [](const Worker* worker) { return !worker->draining; };
+  status.set_ready_workers(static_cast<uint32_t>(std::count_if(app.workers.begin(), app.workers.end(), serves)));
   status.set_queued(app.queued);
   status.set_running(app.running);
   *status.mutable_counters() = app.counters;

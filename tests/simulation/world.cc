@@ -606,7 +606,13 @@ void World::CheckStatus() {
   for (const auto& [name, caller] : callers_) {
     if ((caller->started ? caller->run_until : caller->wait_until) < now) Wrong(name + " has outlived its deadline");
   }
+  std::map<std::string, uint32_t> desired;
+  for (const v1::PoolStatus& pool : status.pools()) desired[pool.name()] = pool.desired_workers();
   for (const v1::AppStatus& app : status.apps()) {
+    if (app.ready_workers() > 0 && desired[app.pool()] > 0 && app.state() != v1::AppStatus::READY) {
+      Wrong(absl::StrCat(app.ready_workers(), " workers serve ", app.name(), ", which is ",
+                         v1::AppStatus::State_Name(app.state())));
+    }
     const v1::Counters& c = app.counters();
     const uint64_t ended = c.ok() + c.invalid_request() + c.app_not_found() + c.no_workers() + c.queue_full() +
                            c.queue_timeout() + c.timeout() + c.cancelled() + c.app_error() + c.worker_lost() +

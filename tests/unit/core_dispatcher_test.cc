@@ -506,6 +506,30 @@ TEST_F(DispatcherTest, TheEndOfTheGraceTellsEveryCaller) {
 }
 
 // `a` is on its way out and has one worker left, which cannot be reached: nothing is lost on the way to it.
+TEST_F(DispatcherTest, ARemovedAppThatComesBackIsNotLeftToTheWorkerThatDrains) {
+  FakePort* old = AddWorker(1);
+  FakeCaller callers[4];
+  const CallNumber first = Submit(callers[0]).call;
+  for (int i = 1; i < 3; ++i) Submit(callers[i]);
+  Configure({TestApp("b")});
+  dispatcher_.DrainWorker(1);
+  Configure({TestApp("a"), TestApp("b")});
+  EXPECT_EQ(Status().ready_workers(), 0u);
+  Done(1, first);
+  ASSERT_EQ(old->started.size(), 2u) << "as long as there is no other";
+  FakePort* fresh = AddWorker(2);
+  EXPECT_EQ(Status().ready_workers(), 1u);
+  ASSERT_EQ(fresh->started.size(), 1u);
+  Submit(callers[3]);
+  Done(1, old->started[1]->call());
+  time_.Settle();
+  EXPECT_EQ(old->started.size(), 2u);
+  EXPECT_TRUE(idle_.contains(1));
+  Done(2, fresh->started[0]->call());
+  Done(2, fresh->started[1]->call());
+  for (FakeCaller& caller : callers) EXPECT_TRUE(caller.ok());
+}
+
 TEST_F(DispatcherTest, AWorkerThatIsCutOffTakesNotEvenTheLastCallsOfARemovedApp) {
   FakePort* worker = AddWorker(1, {"a"});
   FakeCaller running, waiting, late;
