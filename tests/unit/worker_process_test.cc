@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "tests/unit/worker_fake_arbiter.h"
@@ -465,6 +466,7 @@ TEST(Draining, SigtermDuringAnInitEndsTheWorkerAfterIt) {
   while (arbiter.Next(v1::WorkerFrame::kAppStarting).app_starting().app() != "SlowInit") {
   }
   arbiter.Signal(SIGTERM);
+  AwaitThat("the worker says that it ends", [&] { return absl::StrContains(arbiter.Stderr(), "before it was ready"); });
   TouchFile(files.File("init"));
   EXPECT_TRUE(ExitedWith(arbiter.WaitForExit(), 0)) << arbiter.Stderr();
   EXPECT_EQ(ReadFile(files.File("log")), absl::StrCat("Closer1 ", arbiter.pid(), "\n"));

@@ -231,6 +231,7 @@ void Worker::OnTerm(int count) {
       link_.Send(frame);
     } else if (state_ < State::kReady) {
       state_ = State::kDraining;
+      fprintf(stderr, "dirty-worker: told to end before it was ready: exiting\n");
     }
   }
   changed_.NotifyAll();
