@@ -252,10 +252,12 @@ void Supervisor::ReconcilePool(Pool& pool) {
     pool.seats.push_back(std::make_unique<Seat>());
     pool.seats.back()->index = static_cast<uint32_t>(pool.seats.size() - 1);
   }
+  const uint32_t places = Places(pool);
   for (auto& seat : pool.seats) {
     if (seat->index < pool.desired) continue;
     if (Worker* worker = Find(seat->incoming)) Retire(*worker, "drained");
-    if (Worker* worker = Find(seat->current)) Retire(*worker, "drained");
+    Worker* worker = Find(seat->current);
+    if (worker != nullptr && seat->index >= places && !IsLastOfAny(pool, *worker)) Retire(*worker, "drained");
     timers_.Cancel(seat->respawn_timer);
   }
   if (pool.removed) return;
@@ -282,15 +284,16 @@ void Supervisor::ReconcilePool(Pool& pool) {
       continue;
     }
     if (seat.current == 0) {
-      if (seat.respawn_timer == 0 && ProcessesOf(pool) < pool.desired + surge) {
+      if (seat.respawn_timer == 0 && ProcessesOf(pool) < places + surge) {
         seat.current = Spawn(pool, seat, std::move(wanted));
       }
       continue;
     }
     Worker& current = *Find(seat.current);
     if (current.phase != Phase::kReady || seat.incoming != 0 || !IsStale(pool, seat, current, wanted)) continue;
+    if (current.recycle && !current.outdated && WouldLose(pool, seat, current, wanted)) continue;  // until the retry
     if (surge > 0) {
-      if (ProcessesOf(pool) < pool.desired + surge) seat.incoming = Spawn(pool, seat, std::move(wanted));
+      if (ProcessesOf(pool) < places + surge) seat.incoming = Spawn(pool, seat, std::move(wanted));
       continue;
     }
     // Without surge one worker at a time makes room, while all the others are ready.
@@ -299,8 +302,43 @@ void Supervisor::ReconcilePool(Pool& pool) {
       return other->index >= pool.desired || (worker != nullptr && worker->phase == Phase::kReady) ||
              Wanted(pool, *other).empty();
     });
-    if (others_ready && ProcessesOf(pool) <= pool.desired) Retire(current, current.recycle ? "recycled" : "drained");
+    if (others_ready && ProcessesOf(pool) <= places) Retire(current, current.recycle ? "recycled" : "drained");
   }
+}
+
+// How many workers the pool may keep: those that a reload would have go stay until it has succeeded.
+uint32_t Supervisor::Places(const Pool& pool) const {
+  uint32_t places = pool.desired;
+  if (rollout_ == nullptr) return places;
+  for (const PoolSettings& before : rollout_->before->pools) {
+    if (before.name == pool.settings->name) places = std::max(places, before.workers);
+  }
+  return places;
+}
+
+// Whether it is not wanted any more and yet nobody else serves some app of the pool: it goes once somebody does.
+bool Supervisor::IsLastOfAny(const Pool& pool, const Worker& worker) const {
+  if (pool.desired == 0 || pool.removed || pool.settings->surge == 0 || !worker.serves()) return false;
+  return std::any_of(worker.ready_apps.begin(), worker.ready_apps.end(), [&](const std::string& name) {
+    return FindSettings(pool, name) != nullptr && IsLastOf(worker, name);
+  });
+}
+
+// Whether a successor with these apps would leave nobody who serves one that is for the seat and backs off.
+bool Supervisor::WouldLose(const Pool& pool, const Seat& seat, const Worker& worker,
+                           const std::vector<AppSettings>& successor) const {
+  return std::any_of(worker.ready_apps.begin(), worker.ready_apps.end(), [&](const std::string& name) {
+    const AppSettings* app = FindSettings(pool, name);
+    auto it =
+        std::find_if(successor.begin(), successor.end(), [&](const AppSettings& its) { return its.name == name; });
+    return app != nullptr && Assigned(pool, seat, *app) && it == successor.end() && IsLastOf(worker, name);
+  });
+}
+
+bool Supervisor::IsLastOf(const Worker& worker, const std::string& app) const {
+  return std::none_of(workers_.begin(), workers_.end(), [&](auto& entry) {
+    return entry.second.get() != &worker && entry.second->serves() && entry.second->ready_apps.contains(app);
+  });
 }
 
 void Supervisor::UpdateAvailability() {

@@ -158,6 +158,11 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
   bool IsStale(const Pool& pool, const Seat& seat, const Worker& worker, const std::vector<AppSettings>& wanted) const;
   bool HasUnwanted(const Pool& pool, const Seat& seat, const Worker& worker) const;  // an app that is not for it
   uint32_t ProcessesOf(const Pool& pool) const;
+  uint32_t Places(const Pool& pool) const;
+  bool IsLastOf(const Worker& worker, const std::string& app) const;  // nobody else serves it
+  bool IsLastOfAny(const Pool& pool, const Worker& worker) const;
+  bool WouldLose(const Pool& pool, const Seat& seat, const Worker& worker,
+                 const std::vector<AppSettings>& successor) const;
 
   Pool* FindPool(absl::string_view name) const;  // of those that are configured
   bool Serves(absl::string_view app) const;      // a ready worker has it

@@ -207,6 +207,38 @@ TEST_F(RolloutTest, APoolThatIsAddedServesAndOneThatIsRemovedServesUntilItsEnd) 
   EXPECT_EQ(workers_.alive.size(), 2u);
 }
 
+TEST_F(RolloutTest, FewerWorkersAreLetGoOnceItHasSucceeded) {
+  for (const uint32_t surge : {1u, 0u}) {
+    SCOPED_TRACE(surge);
+    PoolSettings pool = TestPool("p", 3, {TestApp("a")});
+    pool.surge = surge;
+    Settings fewer = TestSettings({pool});
+    fewer.restart.max_backoff = absl::Seconds(1);
+    if (surge == 1)
+      Start(fewer);
+    else
+      ASSERT_TRUE(Reload(fewer).ok());
+    Obey();
+    ASSERT_EQ(AppStatusOf("a").ready_workers(), 3u);
+    fewer.pools[0].workers = 1;
+    ASSERT_TRUE(Reload(fewer).ok());
+    EXPECT_GE(AppStatusOf("a").ready_workers(), 2u);
+    Obey({"a"});
+    ASSERT_FALSE(result_->status.ok());
+    EXPECT_EQ(supervisor_.DesiredWorkers(), 3u);
+    EXPECT_GE(AppStatusOf("a").ready_workers(), 2u + surge);
+    time_.Advance(absl::Seconds(1));
+    Obey();
+    EXPECT_EQ(AppStatusOf("a").ready_workers(), 3u);
+    ASSERT_TRUE(Reload(fewer).ok());
+    Obey();
+    ASSERT_TRUE(result_->status.ok());
+    EXPECT_EQ(AppStatusOf("a").ready_workers(), 1u);
+    EXPECT_EQ(workers_.alive.size(), 1u);
+    EXPECT_FALSE(log_.Has("heartbeat"));
+  }
+}
+
 TEST_F(RolloutTest, AnAppThatIsServedStaysReadyWhileItGetsANewChance) {
   Start(TestSettings({TestPool("p", 2, {TestApp("a")})}));
   Obey();

@@ -354,6 +354,49 @@ TEST_F(SupervisorTest, AnAppThatIsWhereItShouldBeIsNotToBeRetried) {
   EXPECT_EQ(workers_.launches, before);
 }
 
+TEST_F(SupervisorTest, TheLastThatServesStaysAlthoughFewerAreWanted) {
+  Settings settings = TestSettings({TestPool("p", 3, {TestApp("a")})});
+  settings.restart.max_backoff = absl::Seconds(5);
+  Start(settings);
+  Obey();
+  Die(1, 9);
+  Obey({"a"});
+  ASSERT_TRUE(supervisor_.Scale("p", 1).ok());
+  for (int i = 0; i < 100; ++i) {
+    time_.Advance(absl::Milliseconds(100));
+    Obey({"a"});
+    ASSERT_EQ(AppStatusOf("a").ready_workers(), 1u);
+  }
+  time_.Advance(absl::Seconds(5));
+  Obey();
+  EXPECT_EQ(AppStatusOf("a").ready_workers(), 1u);
+  ASSERT_EQ(workers_.alive.size(), 1u);
+  EXPECT_EQ(Status().workers(0).index(), 0u);
+  EXPECT_FALSE(log_.Has("heartbeat"));
+}
+
+TEST_F(SupervisorTest, AWorkerIsNotRecycledWhileNobodyElseCouldServeOneOfItsApps) {
+  Settings settings = TestSettings({TestPool("p", 1, {TestApp("a"), TestApp("b")})});
+  settings.restart.max_backoff = absl::Seconds(5);
+  Start(settings);
+  Obey();
+  supervisor_.OnWorkerEnding(1);
+  for (int i = 0; i < 200; ++i) {
+    time_.Advance(absl::Milliseconds(100));
+    Obey({"b"});
+    ASSERT_EQ(AppStatusOf("a").ready_workers(), 1u);
+    ASSERT_EQ(AppStatusOf("b").ready_workers(), 1u);
+    ASSERT_EQ(AppStatusOf("b").state(), v1::AppStatus::READY);
+  }
+  EXPECT_LE(workers_.launches, 10) << "tried as often as an app that backs off";
+  EXPECT_FALSE(workers_.alive[1].draining);
+  time_.Advance(absl::Seconds(5));
+  Obey();
+  EXPECT_FALSE(workers_.alive.contains(1));
+  EXPECT_EQ(AppStatusOf("b").ready_workers(), 1u);
+  EXPECT_FALSE(log_.Has("heartbeat"));
+}
+
 TEST_F(SupervisorTest, ATracebackIsToldLineByLineAndNotAgainForTheSameFailure) {
   Start(TestSettings({TestPool("p", 1, {TestApp("a")})}));
   auto fail = [this](WorkerId id, const std::string& message) {
