@@ -200,14 +200,17 @@ class Validator {
 
   void CheckAccounts() {
     auto check = [this](const std::string& key, const std::string& name, const auto& checked) {
-      if (name.empty() || diagnostics_.Has(key)) return;
+      if (diagnostics_.Has(key)) return;
+      if (name.empty()) return Fault(key, "is empty: name one, or leave it out");
       if (const absl::Status status = checked(); !status.ok()) Fault(key, status.message());
     };
-    if (context_.check_user) {
+    if (context_.check_user && config_.has_user()) {
       check("user", config_.user(), [&] { return context_.check_user(config_.user(), !config_.group().empty()); });
     }
-    if (context_.check_group) {
+    if (context_.check_group && config_.has_group()) {
       check("group", config_.group(), [&] { return context_.check_group(config_.group()); });
+    }
+    if (context_.check_group && config_.has_socket_group()) {
       check("socket_group", config_.socket_group(), [&] { return context_.check_group(config_.socket_group()); });
     }
   }

@@ -122,6 +122,14 @@ TEST(Configuration, UsersAndGroupsAreCheckedAtTheirPlacesWithAllElse) {
                              HasSubstr("dirty.yaml:4:1: workers: ")));
 }
 
+TEST(Configuration, AnEmptyUserIsNotRoot) {  // as of a variable that is not set
+  for (const char* key : {"--user", "--group", "--socket_group"}) {
+    const Ran ran = RunProgram({Program("dirtyd"), "--check", kEcho, key, ""});
+    EXPECT_EQ(ran.code, 2);
+    EXPECT_THAT(ran.err, AllOf(HasSubstr(key + 2), HasSubstr("is empty: name one, or leave it out")));
+  }
+}
+
 TEST(Configuration, AUserOfWhomTheDatabaseKnowsNothingNeedsAGroup) {
   Ran ran = RunProgram({Program("dirtyd"), "--check", kEcho, "--user", "54321"});
   EXPECT_EQ(ran.code, 2);
