@@ -35,8 +35,10 @@ void CallLog::Add(const CallRecord& record) {
 
 void CallLog::AddUnrun(const CallRecord& record) {
   const bool refused = record.call_id.empty();
-  // What is not configured has any name, which the error does not have.
-  const std::string name = absl::StrCat(refused, " ", record.error->reason(), " ", record.error->app());
+  // What is not configured has any name.
+  const v1::Reason reason = record.error->reason();
+  const std::string name =
+      absl::StrCat(refused, " ", reason, " ", reason == v1::REASON_APP_NOT_FOUND ? "" : record.error->app());
   Kind& kind = kinds_[name];
   if (kind.counted++ > 0) return;
   kind.next = {.message = absl::StrCat(refused ? "call refused: " : "call not run: ", record.error->message()),
@@ -45,7 +47,7 @@ void CallLog::AddUnrun(const CallRecord& record) {
                .app = std::string(record.app),
                .action = std::string(record.action.substr(0, kLongestAction)),
                .waited = refused ? "" : errors::Seconds(record.waited),
-               .reason = std::string(errors::ReasonName(record.error->reason())),
+               .reason = std::string(errors::ReasonName(reason)),
                .trace = std::string(record.trace_id)};
   if (kind.timer == 0) OnSecondOver(name);
 }

@@ -391,6 +391,19 @@ TEST_F(OperatorsTest, RefusalsAreLoggedOnceASecondWithHowManyThereWere) {
   EXPECT_EQ(log_.last_fields.at("more"), "49");
 }
 
+TEST_F(OperatorsTest, CallsOfAppsThatAreNotThereAreOneKindWhateverTheirNames) {
+  Start(1);
+  FakeCaller callers[50];
+  for (int i = 0; i < 50; ++i) {
+    arbiter_.dispatcher().Submit(MakeSubmission(callers[i], absl::StrCat("none-", i)));
+  }
+  time_.Advance(absl::Seconds(1));
+  EXPECT_EQ(std::count_if(log_.lines.begin(), log_.lines.end(),
+                          [](const std::string& line) { return absl::StrContains(line, "call refused: "); }),
+            2);
+  EXPECT_EQ(log_.last_fields.at("more"), "48");
+}
+
 TEST_F(OperatorsTest, CallsThatNeverRanAreLoggedOnceASecondToo) {
   settings_ = TestSettings({TestPool("p", 1, {TestApp("a")})});
   settings_.pools[0].apps[0].limits.queue_timeout = absl::Seconds(2);
