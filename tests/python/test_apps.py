@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -123,6 +124,8 @@ def test_an_app_that_cannot_start_says_why_and_others_serve(dirtyd: Dirtyd, app:
     line = dirtyd.wait_for_line(rf"{app}.*interpreter")
     for part in [*told, f"interpreter {sys.executable}", "search path: ", str(APPS), str(folder)]:
         assert part in line
+    if app == "syntax:App":
+        assert re.search(r'syntax:App:   File "/.*/syntax.py", line 1\n.*syntax:App:     class App\n', dirtyd.log())
     dirtyd.wait_for_line(r"shapes:Base is ready")
     assert dirtyd.call("shapes:Base", "greet") == "hello you"
 

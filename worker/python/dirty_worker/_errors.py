@@ -51,7 +51,8 @@ def traceback_of(error: BaseException) -> str:
     try:
         told = traceback.TracebackException(type(error), error, _user_part(error.__traceback__), limit=-_FRAMES)
         if not _keep_user_frames(told, set()):
-            return ""
+            # The import system raised it: the place is in the text.
+            return "".join(told.format_exception_only()) if isinstance(error, SyntaxError) else ""
         return "".join(told.format())[-_LENGTH:]
     except BaseException:
         return ""
