@@ -291,7 +291,7 @@ void Supervisor::ReconcilePool(Pool& pool) {
     }
     Worker& current = *Find(seat.current);
     if (current.phase != Phase::kReady || seat.incoming != 0 || !IsStale(pool, seat, current, wanted)) continue;
-    if (current.recycle && !current.outdated && WouldLose(pool, seat, current, wanted)) continue;  // until the retry
+    if (RecyclingLoses(pool, seat, current, wanted)) continue;  // until the retry
     if (surge > 0) {
       if (ProcessesOf(pool) < places + surge) seat.incoming = Spawn(pool, seat, std::move(wanted));
       continue;
@@ -320,24 +320,20 @@ uint32_t Supervisor::Places(const Pool& pool) const {
 bool Supervisor::IsLastOfAny(const Pool& pool, const Worker& worker) const {
   if (pool.desired == 0 || pool.removed || pool.settings->surge == 0 || !worker.serves()) return false;
   return std::any_of(worker.ready_apps.begin(), worker.ready_apps.end(), [&](const std::string& name) {
-    return FindSettings(pool, name) != nullptr && IsLastOf(worker, name);
+    return FindSettings(pool, name) != nullptr && !Serves(name, &worker);
   });
 }
 
-// Whether a successor with these apps would leave nobody who serves one that is for the seat and backs off.
-bool Supervisor::WouldLose(const Pool& pool, const Seat& seat, const Worker& worker,
-                           const std::vector<AppSettings>& successor) const {
+// Whether it is only to be recycled, and a successor with these apps would leave nobody who serves one that is for the
+// seat and backs off.
+bool Supervisor::RecyclingLoses(const Pool& pool, const Seat& seat, const Worker& worker,
+                                const std::vector<AppSettings>& successor) const {
+  if (!worker.recycle || worker.outdated) return false;
   return std::any_of(worker.ready_apps.begin(), worker.ready_apps.end(), [&](const std::string& name) {
     const AppSettings* app = FindSettings(pool, name);
     auto it =
         std::find_if(successor.begin(), successor.end(), [&](const AppSettings& its) { return its.name == name; });
-    return app != nullptr && Assigned(pool, seat, *app) && it == successor.end() && IsLastOf(worker, name);
-  });
-}
-
-bool Supervisor::IsLastOf(const Worker& worker, const std::string& app) const {
-  return std::none_of(workers_.begin(), workers_.end(), [&](auto& entry) {
-    return entry.second.get() != &worker && entry.second->serves() && entry.second->ready_apps.contains(app);
+    return app != nullptr && Assigned(pool, seat, *app) && it == successor.end() && !Serves(name, &worker);
   });
 }
 

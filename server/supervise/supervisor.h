@@ -159,13 +159,13 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
   bool HasUnwanted(const Pool& pool, const Seat& seat, const Worker& worker) const;  // an app that is not for it
   uint32_t ProcessesOf(const Pool& pool) const;
   uint32_t Places(const Pool& pool) const;
-  bool IsLastOf(const Worker& worker, const std::string& app) const;  // nobody else serves it
   bool IsLastOfAny(const Pool& pool, const Worker& worker) const;
-  bool WouldLose(const Pool& pool, const Seat& seat, const Worker& worker,
-                 const std::vector<AppSettings>& successor) const;
+  bool RecyclingLoses(const Pool& pool, const Seat& seat, const Worker& worker,
+                      const std::vector<AppSettings>& successor) const;
 
   Pool* FindPool(absl::string_view name) const;  // of those that are configured
-  bool Serves(absl::string_view app) const;      // a ready worker has it
+  // A ready worker has it, another than `but`.
+  bool Serves(absl::string_view app, const Worker* but = nullptr) const;
 
   // Makes `settings` what is desired. Pools and apps that it does not have go at once, or when LetGo is called.
   void Configure(const Settings& settings, bool let_go);

@@ -31,9 +31,9 @@ bool Supervisor::EveryAppTried() const {
   });
 }
 
-bool Supervisor::Serves(absl::string_view name) const {
+bool Supervisor::Serves(absl::string_view name, const Worker* but) const {
   return std::any_of(workers_.begin(), workers_.end(), [&](auto& entry) {
-    return entry.second->serves() && entry.second->ready_apps.contains(std::string(name));
+    return entry.second.get() != but && entry.second->serves() && entry.second->ready_apps.contains(std::string(name));
   });
 }
 

@@ -207,7 +207,7 @@ void Supervisor::EnterReady(Worker& worker) {
     for (const std::string& name : old.ready_apps) {
       if (worker.failed_apps.contains(name)) better = false;
     }
-    if (old.recycle && !old.outdated && WouldLose(*old.pool, *seat, old, worker.spec.apps)) better = false;
+    if (RecyclingLoses(*old.pool, *seat, old, worker.spec.apps)) better = false;
     if (!better) {
       Retire(worker, "retry failed");
       return;

@@ -21,7 +21,7 @@ _LENGTH = 64 * 1024
 def describe(error: BaseException) -> tuple[str, str, str]:
     """Type, message and traceback of an exception, whatever its own methods do.
 
-    The traceback has the user's frames only; it is empty if there are none.
+    The traceback has the user's frames only; if there are none it is empty, or a syntax error's place.
     """
     return type_name(error), message_of(error), traceback_of(error)
 
@@ -50,10 +50,10 @@ def traceback_of(error: BaseException) -> str:
     """The formatted traceback with its causes, without our own frames and those of the import system."""
     try:
         told = traceback.TracebackException(type(error), error, _user_part(error.__traceback__), limit=-_FRAMES)
-        if not _keep_user_frames(told, set()):
-            # The import system raised it: the place is in the text.
-            return "".join(told.format_exception_only()) if isinstance(error, SyntaxError) else ""
-        return "".join(told.format())[-_LENGTH:]
+        if _keep_user_frames(told, set()):
+            return "".join(told.format())[-_LENGTH:]
+        # The import system raises a syntax error, whose place is in its text.
+        return "".join(told.format_exception_only())[-_LENGTH:] if isinstance(error, SyntaxError) else ""
     except BaseException:
         return ""
 
