@@ -337,11 +337,7 @@ TEST(Http2, WrongBytesHurtNobodyElse) {
   for (const Conversation& proper : corpus.admin) ASSERT_TRUE(Converse(dirtyd.admin_socket(), proper.Bytes()));
   ExpectItServes(dirtyd);
   auto back = [&](size_t descriptors) { return integration::Descriptors(dirtyd.pid()) <= descriptors; };
-  size_t before = integration::Descriptors(dirtyd.pid());
-  ASSERT_TRUE(integration::WaitUntil([&] {  // the last connections are being closed
-    const size_t now = integration::Descriptors(dirtyd.pid());
-    return std::exchange(before, now) == now;
-  }));
+  const size_t before = integration::DescriptorsAtRest(dirtyd.pid());
   const size_t resident = integration::ResidentBytes(dirtyd.pid());
 
   const absl::Time end = flags.seconds == 0 ? absl::InfiniteFuture() : absl::Now() + absl::Seconds(flags.seconds);

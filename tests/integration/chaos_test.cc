@@ -195,7 +195,7 @@ TEST(Chaos, EveryCallHasOneOutcomeAndNothingIsLeftOver) {
     calls += load.ended();
   }
   dirtyd.WaitForWorkers(kWorkers);
-  const size_t descriptors = Descriptors(dirtyd.pid()), memory = ResidentBytes(dirtyd.pid());
+  const size_t descriptors = DescriptorsAtRest(dirtyd.pid()), memory = ResidentBytes(dirtyd.pid());
 
   Load load(kCallers, call);
   const int operations = Repetitions(200, 40);

@@ -18,6 +18,7 @@
 #include <filesystem>
 #include <fstream>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -268,6 +269,17 @@ size_t Descriptors(pid_t pid) {
        !error && it != std::filesystem::directory_iterator(); it.increment(error)) {
     ++count;
   }
+  return count;
+}
+
+size_t DescriptorsAtRest(pid_t pid) {
+  size_t count = Descriptors(pid);
+  absl::Time since = absl::Now();
+  EXPECT_TRUE(WaitUntil([&] {
+    const size_t now = Descriptors(pid);
+    if (std::exchange(count, now) != now) since = absl::Now();
+    return absl::Now() - since >= absl::Milliseconds(500);
+  })) << "it does not come to rest";
   return count;
 }
 

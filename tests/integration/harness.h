@@ -135,6 +135,8 @@ bool IsRoot();
 
 // /proc, of a process: 0 or empty if it is gone.
 size_t Descriptors(pid_t pid);
+// Once it has been the same for half a second: of connections that have ended gRPC closes the last ones a moment later.
+size_t DescriptorsAtRest(pid_t pid);
 size_t ResidentBytes(pid_t pid);
 char ProcessState(pid_t pid);  // as in proc(5): 'Z'; 0: gone
 std::string Title(pid_t pid);

@@ -268,7 +268,7 @@ TEST(Worker, RestartedAThousandTimesLeaksNothing) {
     if (i == 10) {
       ASSERT_TRUE(client.Execute(kEcho, "pid").ok());
       dirtyd.WaitForWorkers(1);
-      descriptors = Descriptors(dirtyd.pid());
+      descriptors = DescriptorsAtRest(dirtyd.pid());
       memory = ResidentBytes(dirtyd.pid());
     }
   }

@@ -241,7 +241,7 @@ TEST(TenThousandConnections, AreIdleAndOthersAreServed) {
   }
   Dirtyd dirtyd({kEcho});
   ExpectOthersAreServed(dirtyd, kEcho, 10);
-  const size_t descriptors = integration::Descriptors(dirtyd.pid());
+  const size_t descriptors = integration::DescriptorsAtRest(dirtyd.pid());
   const size_t memory = integration::ResidentBytes(dirtyd.pid());
   {
     // Each has said who it is, and its settings were answered: it is a connection as a client has it.
