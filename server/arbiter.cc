@@ -109,15 +109,16 @@ void Arbiter::OnWorkersStopped() {
 // --- Looking ---
 
 void Arbiter::OnSupervisorChanged() {
+  tried_ = tried_ || supervisor_.EveryAppTried();
   bool disabled = supervisor_.DesiredWorkers() == 0;
-  bool settled = supervisor_.EveryAppTried() && supervisor_.StartingWorkers() == 0;
+  bool settled = tried_ && supervisor_.StartingWorkers() == 0;
   if (!settled_ && shutdown_ == ShutdownPhase::kNone && (disabled || settled)) {
     settled_ = true;
     if (host_.on_settled) host_.on_settled();
   }
   if (!ready_ && shutdown_ == ShutdownPhase::kNone && settled && supervisor_.ReadyWorkers() == 0 && !disabled) {
     if (!std::exchange(told_unready_, true)) {
-      log_.Error(absl::StrCat("not ready: no app could be started; each is tried again every ",
+      log_.Error(absl::StrCat("not ready: no app could be started; each is tried again at least every ",
                               errors::Seconds(settings_.restart.max_backoff)));
     }
   } else if (!ready_ && shutdown_ == ShutdownPhase::kNone && (disabled || settled)) {
@@ -144,10 +145,10 @@ v1::StatusResponse Arbiter::Status() const {
   status.set_version(options_.version);
   status.set_protocol_version(kProtocolVersion);
   status.set_pid(options_.pid);
-  status.set_state(shutting_down()               ? v1::StatusResponse::SHUTTING_DOWN
-                   : reloading_                  ? v1::StatusResponse::RELOADING
-                   : supervisor_.EveryAppTried() ? v1::StatusResponse::RUNNING
-                                                 : v1::StatusResponse::STARTING);
+  status.set_state(shutting_down() ? v1::StatusResponse::SHUTTING_DOWN
+                   : reloading_    ? v1::StatusResponse::RELOADING
+                   : tried_        ? v1::StatusResponse::RUNNING
+                                   : v1::StatusResponse::STARTING);
   ToProto(started_wall_, status.mutable_start_time());
   if (last_reload_.has_value()) *status.mutable_last_reload() = *last_reload_;
   supervisor_.Describe(status);
@@ -167,7 +168,7 @@ MetricsSnapshot Arbiter::Metrics() const {
 std::optional<bool> Arbiter::Serving(absl::string_view service) const {
   if (service.empty()) return true;
   if (service == "dirty.v1.Arbiter") {
-    return !shutting_down() && supervisor_.EveryAppTried() && supervisor_.AnyAppReady();
+    return !shutting_down() && tried_ && supervisor_.AnyAppReady();
   }
   std::optional<bool> app = supervisor_.HasReadyWorker(service);
   if (app.has_value() && shutting_down()) return false;

@@ -148,7 +148,9 @@ class Arbiter final : private Dispatcher::Events, private Supervisor::Events {
   absl::Time started_at_;
   absl::Time started_wall_;
   Settings settings_;
-  bool settled_ = false;       // every app was tried
+  // Every app was tried, once since the start: what comes or fails later takes nothing from those that serve.
+  bool tried_ = false;
+  bool settled_ = false;       // and no worker starts: `on_settled` was called
   bool ready_ = false;         // the line was printed
   bool told_unready_ = false;  // likewise
   bool reloading_ = false;

@@ -121,7 +121,7 @@ class Supervisor final : public WorkerLauncher::Events, public WorkerLinks::Even
 
   // Fills generation, pools, workers, exits and the apps' names, pools, states and reasons.
   void Describe(v1::StatusResponse& status) const;
-  // Every app is READY or FAILED.
+  // Every app is READY or FAILED; or, where no app is ever given up, backs off.
   bool EveryAppTried() const;
   // At least one app is READY.
   bool AnyAppReady() const;

@@ -25,9 +25,11 @@ v1::AppStatus::State Supervisor::StateOf(absl::string_view name, const App& app)
 }
 
 bool Supervisor::EveryAppTried() const {
-  return std::all_of(apps_.begin(), apps_.end(), [this](auto& entry) {
+  const bool none_is_given_up = settings_.restart.give_up_after == UINT32_MAX;
+  return std::all_of(apps_.begin(), apps_.end(), [&](auto& entry) {
     const v1::AppStatus::State state = StateOf(entry.first, entry.second);
-    return state == v1::AppStatus::READY || state == v1::AppStatus::FAILED;
+    return state == v1::AppStatus::READY || state == v1::AppStatus::FAILED ||
+           (state == v1::AppStatus::BACKOFF && none_is_given_up);
   });
 }
 

@@ -52,6 +52,7 @@ class ArbiterTest : public ::testing::Test {
 
   Arbiter::Host Host() {
     Arbiter::Host host;
+    host.on_settled = [this] { ++settled_; };
     host.on_stopped = [this] { ++stopped_; };
     host.read_settings = [this](auto done) { read_done_ = std::move(done); };
     host.on_settings = [this](const Settings& settings) { applied_.push_back(settings); };
@@ -64,6 +65,7 @@ class ArbiterTest : public ::testing::Test {
   Settings settings_;
   std::function<void(absl::StatusOr<Settings>)> read_done_;
   std::vector<Settings> applied_;
+  int settled_ = 0;
   int stopped_ = 0;
   FakeHooks hooks_;
   Arbiter arbiter_{{.timers = time_.timers, .launcher = workers_, .links = workers_, .hooks = hooks_, .log = log_},
@@ -108,6 +110,29 @@ TEST_F(ArbiterTest, SaysOnceThatNothingCouldBeStarted) {
   time_.Advance(absl::Seconds(31));
   BootAll();
   EXPECT_TRUE(log_.Has("ready: 1/1 workers"));
+}
+
+// It backs off for ever: what serves does not wait for it.
+TEST_F(ArbiterTest, IsReadyBesideAnAppThatIsNeverGivenUp) {
+  settings_ = TestSettings({TestPool("p", 1, {TestApp("a"), TestApp("b")})});
+  settings_.restart.give_up_after = UINT32_MAX;
+  arbiter_.Start(settings_);
+  time_.Settle();
+  arbiter_.supervisor().OnListening(1);
+  arbiter_.supervisor().OnAppStarting(1, "a");
+  arbiter_.supervisor().OnAppReady(1, "a", {}, 0);
+  arbiter_.supervisor().OnAppStarting(1, "b");
+  EXPECT_EQ(arbiter_.Serving("dirty.v1.Arbiter"), std::optional<bool>(false)) << "b was not tried yet";
+  arbiter_.supervisor().OnAppFailed(1, "b", v1::Error());
+  arbiter_.supervisor().OnWorkerReady(1);
+  time_.Settle();
+  EXPECT_EQ(arbiter_.Serving("dirty.v1.Arbiter"), std::optional<bool>(true));
+  EXPECT_EQ(arbiter_.Serving("b"), std::optional<bool>(false));
+  const v1::StatusResponse status = arbiter_.Status();
+  EXPECT_EQ(status.state(), v1::StatusResponse::RUNNING);
+  EXPECT_EQ(status.apps(1).state(), v1::AppStatus::BACKOFF);
+  EXPECT_EQ(settled_, 1);
+  EXPECT_TRUE(log_.Has("ready: 1/1 workers, 1/2 apps"));
 }
 
 TEST_F(ArbiterTest, AGracefulShutdownLetsCallsEndAndThenClosesTheWorkers) {
@@ -241,6 +266,35 @@ TEST_F(OperatorsTest, AReloadReadsReplacesAppliesAndTells) {
   EXPECT_EQ(arbiter_.supervisor().ReadyWorkers(), 2u);
   EXPECT_THAT(watcher.messages, Contains(HasSubstr("reloaded, generation 2: ")));
   arbiter_.RemoveWatcher(&watcher);
+}
+
+// Its init may take minutes; calls of the others succeed all the while.
+TEST_F(OperatorsTest, AnAppThatAReloadAddsDoesNotMakeItUnready) {
+  Start(1);
+  BootAll();
+  Reload();
+  settings_.pools[0].apps.push_back(TestApp("b"));
+  read_done_(settings_);
+  time_.Settle();
+  const WorkerId added = 2;
+  ASSERT_TRUE(workers_.alive.contains(added));
+  arbiter_.supervisor().OnListening(added);
+  arbiter_.supervisor().OnAppStarting(added, "a");
+  arbiter_.supervisor().OnAppReady(added, "a", {}, 0);
+  arbiter_.supervisor().OnAppStarting(added, "b");
+  time_.Settle();
+  EXPECT_EQ(arbiter_.Serving("b"), std::optional<bool>(false));
+  EXPECT_EQ(arbiter_.Serving("dirty.v1.Arbiter"), std::optional<bool>(true));
+  // Nobody is left: that counts.
+  Exit(added, 9);
+  Exit(1, 9);
+  for (int i = 0; i < 20; ++i) {
+    time_.Advance(absl::Seconds(1));
+    std::vector<WorkerId> ids;
+    for (auto& [id, process] : workers_.alive) ids.push_back(id);
+    for (WorkerId id : ids) Exit(id, 9);
+  }
+  EXPECT_EQ(arbiter_.Serving("dirty.v1.Arbiter"), std::optional<bool>(false));
 }
 
 TEST_F(OperatorsTest, ABadFileChangesNothingAndSaysWhy) {

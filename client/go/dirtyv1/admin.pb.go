@@ -32,9 +32,9 @@ type StatusResponse_State int32
 const (
 	// Never sent.
 	StatusResponse_STATE_UNSPECIFIED StatusResponse_State = 0
-	// Not every app has been tried yet.
+	// Not every app has been tried yet since dirtyd started.
 	StatusResponse_STARTING StatusResponse_State = 1
-	// Every app is READY or FAILED.
+	// Every app has been READY or FAILED (with `give_up_after` 0: has failed to start once).
 	StatusResponse_RUNNING StatusResponse_State = 2
 	// A rolling reload is under way.
 	StatusResponse_RELOADING StatusResponse_State = 3
