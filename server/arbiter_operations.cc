@@ -122,6 +122,7 @@ void Arbiter::Restart(const v1::RestartRequest& request, Done<v1::RestartRespons
   absl::Status begun = supervisor_.Replace(rollout, [this, done](const Supervisor::RolloutResult& result) {
     v1::RestartResponse response;
     response.set_replaced(result.replaced);
+    response.mutable_still_failing()->Assign(result.still_failing.begin(), result.still_failing.end());
     done(result.status.ok() ? absl::StatusOr<v1::RestartResponse>(response) : result.status);
     if (std::exchange(reload_again_, false) && !shutting_down()) ReloadSoon("asked meanwhile");
   });

@@ -20,6 +20,11 @@ size_t CutAt(absl::string_view text, size_t limit) {
   return ContinuesUtf8(text[cut]) || cut == 0 ? limit : cut;
 }
 
+// As much of it as is kept.
+std::string Cut(absl::string_view line) {
+  return std::string(line.substr(0, CutAt(line, WorkerOutput::kTailLineBytes)));
+}
+
 }  // namespace
 
 WorkerOutput::WorkerOutput(uint32_t worker, absl::string_view stream, Logger& log, std::string hook)
@@ -49,8 +54,8 @@ void WorkerOutput::Finish() {
 void WorkerOutput::Line(absl::string_view line) {
   std::string printable = Printable(absl::StripSuffix(line, "\r"));
   std::string stream(stream_);
+  LookForDump(printable);
   // What a process says as it dies is wanted at every level that is usual.
-  if (absl::StartsWith(printable, "stacks of pid ") || absl::StartsWith(printable, "Fatal Python error")) dying_ = true;
   LogLevel level = dying_ ? LogLevel::kWarning : LogLevel::kInfo;
   if (hook_.empty()) {
     log_.Log(level, printable, {{"worker", worker_}, {"stream", stream}});
@@ -59,9 +64,34 @@ void WorkerOutput::Line(absl::string_view line) {
   } else {
     log_.Log(level, printable, {{"hook", hook_}, {"worker", worker_}, {"stream", stream}});
   }
-  printable.resize(CutAt(printable, kTailLineBytes));
-  tail_.push_back(std::move(printable));
+  tail_.push_back(Cut(printable));
   if (tail_.size() > kTailLines) tail_.pop_front();
+}
+
+// Python's faulthandler prints the innermost frame of a thread first. Of threads that did not fail, one that is in an
+// app tells more than one that waits for calls.
+void WorkerOutput::LookForDump(absl::string_view line) {
+  constexpr absl::string_view kFrame = "  File ", kRuntime = "/dirty_worker/";
+  const bool fatal = absl::StartsWith(line, "Fatal Python error");
+  if (fatal || absl::StartsWith(line, "stacks of pid ")) {
+    dying_ = true;
+    fatal_ = fatal ? Cut(line) : "";
+    frame_.clear();
+    culprit_ = frame_next_ = false;
+  } else if (dying_ && absl::StartsWith(line, "Current thread ")) {
+    frame_.clear();
+    culprit_ = frame_next_ = true;
+  } else if (dying_ && absl::StartsWith(line, "Thread ")) {
+    frame_next_ = !culprit_;
+  } else if (std::exchange(frame_next_, false) && absl::StartsWith(line, kFrame)) {
+    if (frame_.empty() || !absl::StrContains(line, kRuntime)) frame_ = Cut(line.substr(2));
+  }
+}
+
+std::string WorkerOutput::LastWords() const {
+  if (!fatal_.empty()) return frame_.empty() ? fatal_ : absl::StrCat(fatal_, ", in ", frame_);
+  if (!frame_.empty()) return absl::StrCat("it was in ", frame_);
+  return tail_.empty() ? "" : tail_.back();
 }
 
 }  // namespace dirty

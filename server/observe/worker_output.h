@@ -32,16 +32,25 @@ class WorkerOutput {
   // The last lines, oldest first, printable and cut to kTailLineBytes.
   std::vector<std::string> Tail() const { return {tail_.begin(), tail_.end()}; }
 
+  // What tells most of how it ended: of a stack dump of Python's what happened and where, which the tail may have lost;
+  // else the last line. Empty: there is none.
+  std::string LastWords() const;
+
  private:
   void Line(absl::string_view line);
+  void LookForDump(absl::string_view line);
 
   std::string worker_;
   absl::string_view stream_;
   std::string hook_;
   Logger& log_;
   std::string partial_;
-  bool split_ = false;  // the line at hand began before `partial_`
-  bool dying_ = false;  // a stack dump has begun: it is the last that comes
+  bool split_ = false;       // the line at hand began before `partial_`
+  bool dying_ = false;       // a stack dump has begun: it is the last that comes
+  std::string fatal_;        // its "Fatal Python error: ..."; empty: it was asked for
+  std::string frame_;        // its line that tells where
+  bool culprit_ = false;     // it named the thread that failed: the others do not matter
+  bool frame_next_ = false;  // a thread's innermost frame comes next
   std::deque<std::string> tail_;
 };
 

@@ -279,7 +279,8 @@ ExitStatus ChildProcess::Reap() {
   }
   reaped_ = true;
   status.stderr_tail = pipes_->err.Tail();
-  if (std::string failure = Failure(); !failure.empty()) status.stderr_tail.push_back(std::move(failure));
+  status.last_words = pipes_->err.LastWords();
+  if (std::string failure = Failure(); !failure.empty()) status.stderr_tail.push_back(status.last_words = failure);
   return status;
 }
 

@@ -93,7 +93,7 @@ void ExecHooks::OnDead(WorkerId worker) {
   if (failure.empty() && status.exit_code != 0) {
     failure = job.timed_out ? absl::StrCat("killed after its timeout of ", absl::FormatDuration(job.timeout))
                             : status.Describe();
-    if (!status.stderr_tail.empty()) absl::StrAppend(&failure, ": ", status.stderr_tail.back());
+    if (!status.last_words.empty()) absl::StrAppend(&failure, ": ", status.last_words);
   }
   job.process.reset();
   if (options_.after_reap) options_.after_reap();

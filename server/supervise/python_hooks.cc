@@ -163,7 +163,7 @@ void PythonHooks::OnDead() {
   if (failure.empty()) {
     failure = timed_out_ ? absl::StrCat("killed after its timeout of ", absl::FormatDuration(jobs_.front().timeout))
                          : absl::StrCat("the helper ", status.Describe());
-    if (!status.stderr_tail.empty()) absl::StrAppend(&failure, ": ", status.stderr_tail.back());
+    if (!status.last_words.empty()) absl::StrAppend(&failure, ": ", status.last_words);
   }
   Finish(failure);
 }

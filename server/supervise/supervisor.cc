@@ -369,7 +369,7 @@ WorkerId Supervisor::Spawn(Pool& pool, Seat& seat, std::vector<AppSettings> apps
     timers_.Schedule(timers_.Now(), [this, id, message = std::string(pid.status().message())] {
       ExitStatus status;
       status.exit_code = 127;
-      status.stderr_tail = {message};
+      status.stderr_tail = {status.last_words = message};
       OnExit(id, status);
     });
     return id;

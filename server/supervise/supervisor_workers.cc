@@ -418,7 +418,7 @@ void Supervisor::OnExit(WorkerId id, const ExitStatus& status) {
   if (!was_ready && !expected && !stopping_ && worker->end_reason != kCouldNotStart && worker->seat != nullptr) {
     std::string what =
         absl::StrCat("the worker ", how, worker->initialising.empty() ? " before its apps were ready" : "");
-    if (!status.stderr_tail.empty()) absl::StrAppend(&what, ": ", status.LastWords());
+    if (!status.last_words.empty()) absl::StrAppend(&what, ": ", status.last_words);
     ChargeFailedStart(*worker, what);
   }
   if (Seat* seat = worker->seat) {
@@ -487,6 +487,7 @@ void Supervisor::RecordExit(Worker& worker, const ExitStatus& status, const std:
   ToProto(timers_.Now() - worker.spawned_at, exit.mutable_uptime());
   exit.set_calls(dispatcher_.CallsEnded(worker.spec.id));
   for (const std::string& line : status.stderr_tail) exit.add_stderr_tail(line);
+  exit.set_last_words(status.last_words);
   exit.set_pool(worker.spec.pool->name);
   exit.set_index(worker.spec.index);
   // One that is not needed any more is killed where it has not started yet.

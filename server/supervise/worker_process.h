@@ -34,11 +34,10 @@ struct ExitStatus {
   int signal = 0;
   bool out_of_memory = false;
   std::vector<std::string> stderr_tail;  // its last lines, oldest first, at most 20 of 512 bytes
+  std::string last_words;                // what of them tells most (WorkerOutput::LastWords)
 
   std::string SignalName() const;  // "SIGKILL"; empty if none
   std::string Describe() const;    // "killed by SIGSEGV", "exited with 3"
-  // The line of its stderr that tells most: the last one, but of a fatal error in Python that and where. Empty: none.
-  std::string LastWords() const;
 };
 
 // What a process has taken, its children left out.

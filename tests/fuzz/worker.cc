@@ -490,7 +490,7 @@ void World::Exit(WorkerId id, int code, int signal) {
   } else {
     status.exit_code = code;
   }
-  status.stderr_tail.assign(2, "last words");
+  status.stderr_tail.assign(2, status.last_words = "last words");
   arbiter_->supervisor().OnExit(id, status);
 }
 

@@ -144,6 +144,7 @@ TEST(DirtyctlStatusTable, TellsWhatRunsAndWhatFailed) {
   exit->set_signal("SIGSEGV");
   exit->add_stderr_tail("first");
   exit->add_stderr_tail("last words");
+  exit->set_last_words("last words");
   const std::string table = StatusTable(status, absl::FromUnixSeconds(0));
   EXPECT_THAT(table, AllOf(HasSubstr("dirtyd 0.1.0  pid 12  RUNNING"), HasSubstr("workers ready: default 1/2"),
                            HasSubstr("a.so:A: init failed"), HasSubstr("a.so:A: timeout 3"), HasSubstr("100M"),

@@ -387,6 +387,30 @@ TEST_F(OperatorsTest, RestartAnswersWithHowMany) {
   EXPECT_TRUE(absl::IsNotFound(restarted->status()));
 }
 
+TEST_F(OperatorsTest, RestartTellsWhichAppsStillDoNotStart) {
+  settings_ = TestSettings({TestPool("p", 1, {TestApp("a"), TestApp("b")})});
+  arbiter_.Start(settings_);
+  time_.Settle();
+  v1::Error error;
+  error.set_message("no model");
+  auto boot = [&](WorkerId id) {
+    arbiter_.supervisor().OnListening(id);
+    arbiter_.supervisor().OnAppStarting(id, "a");
+    arbiter_.supervisor().OnAppReady(id, "a", {}, 0);
+    arbiter_.supervisor().OnAppStarting(id, "b");
+    arbiter_.supervisor().OnAppFailed(id, "b", error);
+    arbiter_.supervisor().OnWorkerReady(id);
+    time_.Settle();
+  };
+  boot(1);
+  std::optional<absl::StatusOr<v1::RestartResponse>> restarted;
+  arbiter_.Restart({}, [&](const absl::StatusOr<v1::RestartResponse>& result) { restarted = result; });
+  time_.Settle();
+  boot(2);
+  ASSERT_TRUE(restarted.has_value() && restarted->ok());
+  EXPECT_THAT((*restarted)->still_failing(), ElementsAre(HasSubstr("b does not start: ")));
+}
+
 TEST_F(OperatorsTest, CancelTellsWhetherItRan) {
   Start(1);
   BootAll();

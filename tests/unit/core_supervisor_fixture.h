@@ -60,7 +60,7 @@ class SupervisorTest : public ::testing::Test, protected Dispatcher::Events, pro
     workers_.alive.erase(id);
     ExitStatus status;
     status.signal = signal;
-    status.stderr_tail = {"last words"};
+    status.stderr_tail = {status.last_words = "last words"};
     supervisor_.OnExit(id, status);
     time_.Settle();
   }

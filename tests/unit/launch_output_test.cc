@@ -75,17 +75,30 @@ TEST_F(WorkerOutputTest, WhatADyingProcessSaysIsAWarning) {
   EXPECT_EQ(log_.Levels(), (std::vector<LogLevel>{LogLevel::kInfo, LogLevel::kWarning, LogLevel::kWarning}));
 }
 
-TEST(ExitStatusTest, LastWordsAreTheLineThatTellsMost) {
-  auto last_words = [](std::vector<std::string> tail) {
-    ExitStatus status;
-    status.stderr_tail = std::move(tail);
-    return status.LastWords();
-  };
-  EXPECT_EQ(last_words({}), "");
-  EXPECT_EQ(last_words({"one", "two"}), "two");
-  EXPECT_EQ(last_words({"x", "Fatal Python error: Segmentation fault", "", "Current thread 0x1:",
-                        "  File \"bad.py\", line 3 in init", "  File \"<frozen runpy>\", line 1 in run"}),
-            "Fatal Python error: Segmentation fault, in File \"bad.py\", line 3 in init");
+TEST_F(WorkerOutputTest, LastWordsAreWhatTellsMost) {
+  EXPECT_EQ(output_.LastWords(), "");
+  output_.Append("one\ntwo\n");
+  EXPECT_EQ(output_.LastWords(), "two");
+}
+
+// However deep the stack is, and whoever else has one.
+TEST_F(WorkerOutputTest, LastWordsOfACrashInPythonAreWhatHappenedAndWhere) {
+  output_.Append("x\nFatal Python error: Segmentation fault\n\n");
+  EXPECT_EQ(output_.LastWords(), "Fatal Python error: Segmentation fault");
+  output_.Append("Thread 0x1 (most recent call first):\n  File \"other.py\", line 1 in wait\n\n");
+  output_.Append("Current thread 0x2 (most recent call first):\n  File \"bad.py\", line 3 in init\n");
+  for (int i = 0; i < 40; ++i) output_.Append(absl::StrCat("  File \"deep.py\", line ", i, " in call\n"));
+  output_.Append("\nThread 0x3 (most recent call first):\n  File \"third.py\", line 1 in wait\n");
+  EXPECT_EQ(output_.LastWords(), "Fatal Python error: Segmentation fault, in File \"bad.py\", line 3 in init");
+}
+
+TEST_F(WorkerOutputTest, LastWordsOfAProcessThatHangsAreWhereTheAppIs) {
+  output_.Append("stacks of pid 7:\nThread 0x1 (most recent call first):\n  <no Python frame>\n\n");
+  EXPECT_EQ(output_.LastWords(), "");
+  output_.Append(
+      "Thread 0x2 (most recent call first):\n  File \"slow.py\", line 6 in load\n  File \"x.py\", line 1\n\n");
+  output_.Append("Thread 0x3 (most recent call first):\n  File \"/p/dirty_worker/_run.py\", line 34 in run\n");
+  EXPECT_EQ(output_.LastWords(), "it was in File \"slow.py\", line 6 in load");
 }
 
 }  // namespace

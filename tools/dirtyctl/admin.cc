@@ -103,7 +103,9 @@ class AdminSession {
     v1::RestartRequest request;
     if (!arguments_.operands.empty()) request.set_worker_id(arguments_.Number(0));
     return AskAndWatch(&v1::Admin::Stub::Restart, request, [](const v1::RestartResponse& done) {
-      return absl::StrCat("workers replaced: ", done.replaced(), "\n");
+      std::string text = absl::StrCat("workers replaced: ", done.replaced(), "\n");
+      for (const std::string& line : done.still_failing()) absl::StrAppend(&text, "  ", line, "\n");
+      return text;
     });
   }
 

@@ -68,12 +68,11 @@ std::string StatusTable(const v1::StatusResponse& status, absl::Time now) {
   if (workers.size() > 1) absl::StrAppend(&text, "\n", Table(workers));
   if (calls.size() > 1) absl::StrAppend(&text, "\n", Table(calls));
 
-  std::vector<Row> exits = {{"ENDED", "PID", "POOL", "AGO", "UP", "CALLS", "WHY", "HOW", "LAST LINE"}};
+  std::vector<Row> exits = {{"ENDED", "PID", "POOL", "AGO", "UP", "CALLS", "WHY", "HOW", "LAST WORDS"}};
   for (const v1::WorkerExit& exit : status.exits()) {
     exits.push_back({absl::StrCat(exit.worker_id()), absl::StrCat(exit.pid()), exit.pool(),
                      Age(now - ToTime(exit.time())), Age(ToDuration(exit.uptime())), absl::StrCat(exit.calls()),
-                     exit.reason(), Ending(exit),
-                     exit.stderr_tail_size() == 0 ? "" : exit.stderr_tail(exit.stderr_tail_size() - 1)});
+                     exit.reason(), Ending(exit), exit.last_words()});
     if (exits.size() > 10) break;
   }
   if (exits.size() > 1) absl::StrAppend(&text, "\n", Table(exits));

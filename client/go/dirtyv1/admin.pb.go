@@ -762,7 +762,9 @@ type WorkerExit struct {
 	// Its pool.
 	Pool string `protobuf:"bytes,10,opt,name=pool,proto3" json:"pool,omitempty"`
 	// Its place in the pool, from 0.
-	Index         uint32 `protobuf:"varint,11,opt,name=index,proto3" json:"index,omitempty"`
+	Index uint32 `protobuf:"varint,11,opt,name=index,proto3" json:"index,omitempty"`
+	// What of its standard error tells most: the last line, but of a crash in Python what happened and where. At most 1 KiB.
+	LastWords     string `protobuf:"bytes,12,opt,name=last_words,json=lastWords,proto3" json:"last_words,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -872,6 +874,13 @@ func (x *WorkerExit) GetIndex() uint32 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *WorkerExit) GetLastWords() string {
+	if x != nil {
+		return x.LastWords
+	}
+	return ""
 }
 
 // An app.
@@ -1415,7 +1424,9 @@ func (x *RestartRequest) GetWorkerId() uint32 {
 type RestartResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many workers were replaced.
-	Replaced      uint32 `protobuf:"varint,1,opt,name=replaced,proto3" json:"replaced,omitempty"`
+	Replaced uint32 `protobuf:"varint,1,opt,name=replaced,proto3" json:"replaced,omitempty"`
+	// Apps that did not start before, and do not now, with the reason: a line each.
+	StillFailing  []string `protobuf:"bytes,2,rep,name=still_failing,json=stillFailing,proto3" json:"still_failing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1455,6 +1466,13 @@ func (x *RestartResponse) GetReplaced() uint32 {
 		return x.Replaced
 	}
 	return 0
+}
+
+func (x *RestartResponse) GetStillFailing() []string {
+	if x != nil {
+		return x.StillFailing
+	}
+	return nil
 }
 
 // The new size of a pool.
@@ -2419,7 +2437,7 @@ const file_dirty_v1_admin_proto_rawDesc = "" +
 	"request_id\x18\x02 \x01(\tR\trequestId\x12\x10\n" +
 	"\x03app\x18\x03 \x01(\tR\x03app\x12\x16\n" +
 	"\x06action\x18\x04 \x01(\tR\x06action\x123\n" +
-	"\aelapsed\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\aelapsed\"\xdf\x02\n" +
+	"\aelapsed\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\aelapsed\"\xfe\x02\n" +
 	"\n" +
 	"WorkerExit\x12\x1b\n" +
 	"\tworker_id\x18\x01 \x01(\rR\bworkerId\x12\x10\n" +
@@ -2434,7 +2452,9 @@ const file_dirty_v1_admin_proto_rawDesc = "" +
 	"stderrTail\x12\x12\n" +
 	"\x04pool\x18\n" +
 	" \x01(\tR\x04pool\x12\x14\n" +
-	"\x05index\x18\v \x01(\rR\x05indexB\f\n" +
+	"\x05index\x18\v \x01(\rR\x05index\x12\x1d\n" +
+	"\n" +
+	"last_words\x18\f \x01(\tR\tlastWordsB\f\n" +
 	"\n" +
 	"_exit_code\"\xad\x03\n" +
 	"\tAppStatus\x12\x12\n" +
@@ -2491,9 +2511,10 @@ const file_dirty_v1_admin_proto_rawDesc = "" +
 	"\achanges\x18\x02 \x03(\tR\achanges\x12#\n" +
 	"\rneeds_restart\x18\x03 \x03(\tR\fneedsRestart\"-\n" +
 	"\x0eRestartRequest\x12\x1b\n" +
-	"\tworker_id\x18\x01 \x01(\rR\bworkerId\"-\n" +
+	"\tworker_id\x18\x01 \x01(\rR\bworkerId\"R\n" +
 	"\x0fRestartResponse\x12\x1a\n" +
-	"\breplaced\x18\x01 \x01(\rR\breplaced\"<\n" +
+	"\breplaced\x18\x01 \x01(\rR\breplaced\x12#\n" +
+	"\rstill_failing\x18\x02 \x03(\tR\fstillFailing\"<\n" +
 	"\fScaleRequest\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x18\n" +
 	"\aworkers\x18\x02 \x01(\rR\aworkers\"T\n" +
