@@ -10,7 +10,7 @@ const LOST_GRACE_MS = 1000;
 /** How long dirtyd may take for this worker's last frames. */
 const CLOSE_GRACE_MS = 5000;
 /** From a question to the main thread until it counts as not answered. */
-const STACKS_MS = 300;
+const STACKS_MS = 700; // less than the second that dirtyd waits for them before it kills
 
 let stream; // the one Attach
 let ending = false; // the end of the link is expected

@@ -7,6 +7,7 @@ import pathlib
 import re
 import subprocess
 import sys
+from concurrent.futures import Future
 
 import pytest
 import support
@@ -19,7 +20,8 @@ PAGES = {"dirtyd": 8, "dirtyctl": 1, "dirty-worker": 1, "dirty-bench": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _made() -> None:
+def _made(fetched: dict[str, Future]) -> None:
+    fetched["packages"].result()  # they build in the same folder
     run("cmake", "--build", BUILD, "--target", "dirty_pages", patience=support.LONG)
 
 

@@ -41,7 +41,7 @@ class OtherUser : public ::testing::Test {
     if (!IsRoot()) GTEST_SKIP() << "needs root, to be somebody else";
   }
   static Words Add(const Dirtyd& dirtyd) {
-    return dirtyd.Ctl({"call", kEcho, "add", "1", "2", "--connect-timeout", "0"});
+    return dirtyd.Ctl({"call", kEcho, "add", "1", "2", "--connect-timeout", "1"});
   }
 };
 

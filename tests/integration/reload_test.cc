@@ -365,7 +365,7 @@ TEST(Scale, StaysAboveWhatAppsWant) {
   // One less would be too few: the log says so.
   const size_t from = dirtyd.process().err().size();
   dirtyd.process().Signal(SIGTTOU);
-  ASSERT_TRUE(WaitUntil([&] { return dirtyd.process().err().size() > from; }));
+  ASSERT_NE(dirtyd.process().WaitForLine("the fewest workers for its apps", from), "");
   EXPECT_EQ(dirtyd.Status().pools(0).desired_workers(), 2u);
   // The file's number is back with a reload.
   ASSERT_TRUE(Reload(dirtyd).ok());

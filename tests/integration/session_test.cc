@@ -121,6 +121,7 @@ TEST(SessionCalls, ThatFailSayWhyInTheirFrames) {
   };
   rows[5].request.mutable_execute()->mutable_request()->mutable_timeout()->set_seconds(1);
   for (const auto& row : rows) {
+    dirtyd.WaitForWorkers(1);  // one of them takes it down
     ASSERT_TRUE(session.Write(row.request));
     v1::SessionDone done = session.ReadDone();
     EXPECT_EQ(done.id(), row.request.execute().id());

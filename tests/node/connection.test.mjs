@@ -48,7 +48,7 @@ test("paths that were tried are listed, each with its obstacle", async () => {
   const folder = makeFolder();
   const { out } = await run(
     `import { Client } from "dirty-client";
-     await new Client({ connectTimeout: 100 }).execute("a:B", "c").catch((error) => console.log(error.name, error.reason, error.message));
+     await new Client({ connectTimeout: 2000 }).execute("a:B", "c").catch((error) => console.log(error.name, error.reason, error.message));
 `,
     { DIRTY_SOCKET: `${folder}/none.sock`, XDG_RUNTIME_DIR: folder },
   );
@@ -69,7 +69,7 @@ test("a socket that nobody listens on, one that is silent, and one that closes",
     ["refusing", /accepted and closed at once: check allow_uids/],
     ["x".repeat(120), /too long: \d+ bytes/],
   ]) {
-    const client = new Client({ socket: `${folder}/${name}`, connectTimeout: 50 });
+    const client = new Client({ socket: `${folder}/${name}`, connectTimeout: 500 });
     const error = await reasonOf(client.execute("a:B", "c"));
     assert.ok(error instanceof DirtyConnectionError);
     assert.equal(error.reason, "CONNECTION");
@@ -90,7 +90,7 @@ test("a socket that this user may not use", async () => {
   const { out } = await run(
     `import { Client } from "dirty-client";
      if (process.geteuid() === 0) { process.setgroups([]); process.setgid(65534); process.setuid(65534); }
-     await new Client({ socket: "${folder}/private", connectTimeout: 50 }).execute("a:B", "c").catch((error) => console.log(error.message));`,
+     await new Client({ socket: "${folder}/private", connectTimeout: 2000 }).execute("a:B", "c").catch((error) => console.log(error.message));`,
   );
   assert.match(out, /permission denied: \w+:\w+ 0\d\d0, you are uid \d+; \w+/);
   server.close();
@@ -234,7 +234,7 @@ async function fake(handlers) {
   const server = new grpc.Server();
   server.addService(ArbiterService, handlers);
   await new Promise((resolve) => server.bindAsync(`unix:${socket}`, grpc.ServerCredentials.createInsecure(), resolve));
-  return { socket, client: new Client({ socket, connectTimeout: 200 }), server, end: () => server.forceShutdown() };
+  return { socket, client: new Client({ socket, connectTimeout: 2000 }), server, end: () => server.forceShutdown() };
 }
 
 test("what goes with a call, and nothing is sent twice", async () => {

@@ -214,7 +214,7 @@ test("the example", async () => {
 });
 
 test("a stuck call: stacks, a kill, a new worker", async () => {
-  const config = pool([FAULTS], { pool: { timeout: "300ms", kill_after: "200ms" } });
+  const config = pool([FAULTS], { pool: { timeout: "1s", kill_after: "200ms" } });
   await withDirtyd(config, async (client, dirtyd) => {
     const error = await failureOf(client.execute(FAULTS, "spinFor", [1e9]));
     assert.equal(error.reason, "TIMEOUT");
@@ -237,9 +237,9 @@ test("a stuck call: stacks, a kill, a new worker", async () => {
 });
 
 test("an app that blocks is no dead worker", async () => {
-  const config = pool([FAULTS], { top: { heartbeat_interval: "100ms", heartbeat_timeout: "1s" } });
+  const config = pool([FAULTS], { top: { heartbeat_interval: "100ms", heartbeat_timeout: "2s" } });
   await withDirtyd(config, async (client, dirtyd) => {
-    assert.equal(await client.execute(FAULTS, "spinFor", [3000]), "spun");
+    assert.equal(await client.execute(FAULTS, "spinFor", [5000]), "spun");
     assert.equal((await dirtyd.status()).exits.length, 0);
   });
 });

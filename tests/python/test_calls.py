@@ -58,7 +58,7 @@ def test_a_cancelled_call_is_interrupted_where_it_runs(shared: Dirtyd, action: s
 
 def test_a_call_that_is_too_late_is_interrupted(shared: Dirtyd) -> None:
     shared.call(APP, "what_was_seen")
-    assert shared.fails(APP, "spin", 100, timeout=0.3).reason == pb().REASON_TIMEOUT
+    assert shared.fails(APP, "spin", 100, timeout=1).reason == pb().REASON_TIMEOUT
     shared.wait_for_status(lambda status: not status["workers"][0]["running"])
     assert shared.call(APP, "what_was_seen") == ["DirtyCancelledError"]
 
@@ -105,8 +105,8 @@ def test_one_that_ignores_its_cancellation_is_killed(dirtyd: Dirtyd) -> None:
 
 
 def test_a_held_gil_holds_nothing_else_up(dirtyd: Dirtyd) -> None:
-    dirtyd.ready({"apps": [APP], "workers": 2, "heartbeat_interval": "100ms", "heartbeat_timeout": "1s"})
-    holding = dirtyd.begin(APP, "hold_gil", 3)
+    dirtyd.ready({"apps": [APP], "workers": 2, "heartbeat_interval": "100ms", "heartbeat_timeout": "2s"})
+    holding = dirtyd.begin(APP, "hold_gil", 5)
     dirtyd.wait_for_line("holding")
     running = dirtyd.wait_for_status(
         lambda status: [

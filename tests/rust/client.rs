@@ -211,12 +211,9 @@ async fn a_call_that_runs_too_long_ends_in_time() {
     )
     .await;
     assert_eq!(error.reason, Reason::Timeout);
-    assert_eq!(
-        error
-            .timeout
-            .map(|time| time.as_secs_f64().mul_add(1000.0, 0.5) as u64),
-        Some(200)
-    );
+    // What was left when it was sent.
+    let left = error.timeout.unwrap();
+    assert!(left > Duration::from_millis(100) && left <= Duration::from_millis(200));
     assert!(!error.call_id.is_empty(), "dirtyd said it: {error}");
 }
 
@@ -365,7 +362,14 @@ async fn why_there_is_no_connection() {
 async fn who_is_not_allowed_learns_it() {
     let mut dirtyd = Dirtyd::new();
     dirtyd.start(&["--allow_uids", "4242"]);
-    let error = failure(impatient(dirtyd.socket()).call(APP, "same").arg(1)).await;
+    let refused = || failure(impatient(dirtyd.socket()).call(APP, "same").arg(1));
+    let mut error = refused().await;
+    for _ in 0..50 {
+        if !error.message.contains("no answer") {
+            break; // else dirtyd was slow to close it
+        }
+        error = refused().await;
+    }
     assert_eq!(error.reason, Reason::Connection);
     assert!(
         error
@@ -424,7 +428,7 @@ async fn a_call_that_was_cut_off_is_not_sent_again() {
     let call = tokio::spawn(client.call(APP, "wait").arg(1000).execute());
     let mut chunks = client.stream(APP, "count_then_wait", (1,)).await.unwrap();
     dirtyd.wait_for_line("counted, waiting");
-    dirtyd.wait_for_line("waiting");
+    dirtyd.wait_for_line("INFO waiting");
     dirtyd.end("KILL");
     dirtyd.start(&[]);
     let error = call.await.unwrap().unwrap_err();

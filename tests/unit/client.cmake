@@ -4,7 +4,8 @@ dirty_test(
           ${CMAKE_CURRENT_LIST_DIR}/client_session_test.cc ${CMAKE_CURRENT_LIST_DIR}/client_queue_test.cc
           ${CMAKE_CURRENT_LIST_DIR}/client_utf8_test.cc ${CMAKE_CURRENT_LIST_DIR}/client_fake_arbiter.cc
   LIBS dirty::client dirty::proto
-  PCH)
+  PCH
+  TIMEOUT 300)
 dirty_test(
   NAME dirtyctl_test
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/client_ctl_test.cc ${CMAKE_CURRENT_LIST_DIR}/client_fake_arbiter.cc

@@ -119,7 +119,7 @@ TEST_P(ClientConnect, AcceptedAndClosedAtOnceNamesTheAllowLists) {
       if (poll(&events, 1, 20) > 0) internal::UniqueFd(accept(listener.get(), nullptr, nullptr));
     }
   });
-  const Error error = ErrorOf(socket);
+  const Error error = ErrorOf(socket, 300ms);  // the closer has only just begun
   EXPECT_EQ(error.reason, Reason::kConnection);
   EXPECT_THAT(error.message,
               HasSubstr("check allow_uids and allow_gids of dirtyd, you are uid " + std::to_string(geteuid())));

@@ -52,9 +52,9 @@ class Calls(DirtyApp):
         return "held"
 
     def spin(self, seconds: float, say: bool = True) -> str:
-        if say:
-            print("spinning", flush=True)
         try:
+            if say:
+                print("spinning", flush=True)
             burn(seconds)
         except BaseException as error:
             self.seen.append(type(error).__name__)

@@ -221,7 +221,9 @@ class DirtyClientTest {
       Call call = Call.of(APP, "wait", 1000).timeout(Duration.ofMillis(200));
       DirtyTimeoutException error = failure(DirtyTimeoutException.class, client, call);
       assertEquals(Reason.TIMEOUT, error.reason());
-      assertEquals(200, error.timeout().orElseThrow().plusNanos(500_000).toMillis());
+      // What was left when it was sent.
+      long left = error.timeout().orElseThrow().plusNanos(500_000).toMillis();
+      assertTrue(left > 100 && left <= 200, () -> left + " ms");
       assertFalse(error.callId().isEmpty());
     }
   }
@@ -342,6 +344,9 @@ class DirtyClientTest {
     try (Dirtyd dirtyd = new Dirtyd()) {
       dirtyd.start("--allow_uids=4242");
       String why = whyNot(dirtyd.socket());
+      for (int i = 0; i < 50 && why.contains("no answer"); ++i) { // dirtyd was slow to close it
+        why = whyNot(dirtyd.socket());
+      }
       assertTrue(why.contains("accepted and closed at once: check allow_uids"), why);
     }
   }
