@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <limits>
 #include <stop_token>
 #include <thread>
@@ -237,7 +238,7 @@ TEST_P(ClientCall, ResultThatIsNotJsonIsAnError) {
 }
 
 TEST_P(ClientCall, ArbitersAnswerToAnOverrunWinsAgainstTheDeadline) {
-  std::chrono::nanoseconds sent{0};  // what was left of it
+  std::atomic<std::chrono::nanoseconds> sent;  // what was left of it
   Client client = Connect([&sent](FakeCall& context, const v1::ExecuteRequest& request, v1::ExecuteResponse&) {
     if (request.action() == "connects") return grpc::Status::OK;
     sent = std::chrono::nanoseconds(request.timeout().nanos());
@@ -250,9 +251,9 @@ TEST_P(ClientCall, ArbitersAnswerToAnOverrunWinsAgainstTheDeadline) {
   ASSERT_TRUE(client.ExecuteRaw("a", "connects", "", "").ok());
   Result result = client.Execute("a", "b", {}, {}, {.timeout = 200ms});
   EXPECT_EQ(result.error().reason, Reason::kQueueTimeout);
-  EXPECT_EQ(result.error().timeout, sent);
-  EXPECT_GT(sent, 50ms);
-  EXPECT_LE(sent, 200ms);
+  EXPECT_EQ(result.error().timeout, sent.load());
+  EXPECT_GT(sent.load(), 50ms);
+  EXPECT_LE(sent.load(), 200ms);
 }
 
 TEST_P(ClientCall, SilentArbiterRunsIntoTheDeadline) {
